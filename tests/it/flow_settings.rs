@@ -77,6 +77,28 @@ async fn a_file_that_is_invalid_with_the_values_of_the_build_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn limits_of_a_step_are_lowered_to_those_of_the_instance() {
+    let (gogs, beespace) = world("[limits]\nstep_cpu = \"1.5\"\nstep_pids = 100\n").await;
+    push(&gogs, "steps: [{ name: big, image: busybox, limits: { cpu: 4, memory: 1GiB, pids: 500 } }]", "First").await;
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Success, "{build:#?}");
+    let step = &beespace.stage(&build).unwrap().steps[1];
+    let limits = &step.round.as_ref().unwrap().plan.containers[0].limits;
+    assert_eq!((limits.cpu_millis, limits.memory_bytes, limits.pids), (Some(1_500), Some(1 << 30), Some(100)));
+    let [remark] = &*step.remarks else { panic!("{step:#?}") };
+    assert_eq!(remark.message, "limits of the instance apply: `cpu` of 4 is lowered to 1.5, `pids` of 500 is lowered to 100");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn access_to_the_machine_is_declined_at_its_line() {
+    let (gogs, beespace) = world("").await;
+    push(&gogs, "steps:\n- name: dind\n  image: docker\n  privileged: true\n", "First").await;
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Declined, "{build:#?}");
+    assert!(reason(&build).contains("does not allow privileged containers"), "{}", reason(&build));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ignored_pushes_are_listed_on_the_repository_page_with_a_reason() {
     let (gogs, beespace) = world("").await;
     gogs.push(REPO, "main", &[("README.md", "# Hive\n")], "First").await.unwrap();

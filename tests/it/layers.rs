@@ -51,7 +51,7 @@ const CORE: Layers = &[
             "units",
         ],
     ),
-    ("plan", &["digest", "image_ref", "pipeline", "policy", "script"]),
+    ("plan", &["digest", "image_ref", "pipeline", "policy", "script", "units"]),
     ("plugin_context", &["build", "digest", "event", "ids", "pipeline", "time", "trust"]),
     ("policy", &["digest", "ids", "reason", "time"]),
     ("reason", &["reason_code"]),

@@ -21,6 +21,7 @@ const CORE_DEPENDENCIES: &[&str] = &[
     "hex",
     "hmac",
     "percent-encoding",
+    "semver",
     "serde",
     "serde_json",
     "sha2",

@@ -1,8 +1,8 @@
 //! The baseline policy: built-in rules that every plan must meet and that no plugin can override. It is evaluated before the
 //! other policies and again after their patches.
 //!
-//! A [`StepPlan`] cannot express privileged containers, host paths, devices or the host network; these rules check everything
-//! that it can express. They protect the host, its engine and other builds. They do not restrict what users do inside their
+//! They deny privileged containers, devices and the network of the engine's machine; a [`StepPlan`] cannot express host paths.
+//! They protect the host, its engine and other builds. They do not restrict what users do inside their
 //! containers.
 
 mod container;

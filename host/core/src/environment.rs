@@ -3,11 +3,13 @@
 //! The values reach the container as its environment, never as script text, because an attacker may choose some of them (branch,
 //! message, author). Every variable is always set and may be empty, so that scripts work under `set -u`.
 
+pub mod container_plugin;
+
 use std::collections::BTreeMap;
 
 use crate::build::{self, Build, Stage};
 use crate::ids::Sha;
-use crate::pipeline::params;
+use crate::pipeline::{Action, params};
 use crate::plan::WORKSPACE;
 use crate::status::Status;
 use crate::time::Timestamp;
@@ -38,13 +40,21 @@ pub struct Inputs<'a> {
 /// Longest value in bytes. Linux limits one string of the environment to 128 KiB (`MAX_ARG_STRLEN`), name and NUL included.
 const MAX_VALUE_BYTES: usize = 64 * 1024;
 
-/// The variables of this step: those of the table, and one for each param of the pipeline.
+/// The variables of this step: those of the table, one for each param of the pipeline, and those of [`container_plugin`] if the
+/// step uses its image as a plugin.
 #[must_use]
 pub fn variables(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
     let table = VARIABLES.iter().map(|variable| (variable.name.to_owned(), (variable.value)(inputs)));
     let params = params::values(&inputs.stage.pipeline, &inputs.build.event).into_iter();
     let params = params.map(|(name, value)| (params::variable_name(&name), value));
-    table.chain(params).map(|(name, value)| (name, to_env_value(value))).collect()
+    let plugin = is_container_plugin(inputs).then(|| container_plugin::variables(inputs)).into_iter().flatten();
+    plugin.chain(table.chain(params).map(|(name, value)| (name, to_env_value(value)))).collect()
+}
+
+fn is_container_plugin(inputs: &Inputs<'_>) -> bool {
+    let index = usize::from(inputs.step.number.0).checked_sub(1);
+    let written = index.and_then(|index| inputs.stage.pipeline.steps.get(index));
+    written.is_some_and(|step| matches!(&step.action, Action::Image(action) if action.is_container_plugin()))
 }
 
 /// Removes NUL bytes, which an environment cannot hold, and truncates long values.
@@ -236,6 +246,36 @@ mod tests {
         ] {
             assert_eq!(inputs[name], value, "{name}");
         }
+    }
+
+    #[test]
+    fn a_container_plugin_also_gets_the_variables_of_drone_and_woodpecker() {
+        let (build, mut stage) = (build(), stage(&build()));
+        let text = b"steps: [{name: a, image: x, run: y}, {name: b, image: x, run: y}, {name: c, image: x, settings: {a: b}}]";
+        stage.pipeline = crate::pipeline::read("f", text).unwrap().pipeline;
+        let url = "https://ci.example.org/acme/app/42";
+        let variables = |stage: &Stage| {
+            let inputs = Inputs { build: &build, stage, step: &stage.steps[0], status_so_far: Status::Failure, build_url: url };
+            variables(&inputs)
+        };
+        let plugin = variables(&stage);
+        for (name, value) in [
+            ("DRONE_REPO", "acme/app"),
+            ("CI_REPO_NAME", "app"),
+            ("DRONE_BUILD_STATUS", "failure"),
+            ("DRONE_BUILD_NUMBER", "42"),
+            ("DRONE_SYSTEM_HOST", "ci.example.org"),
+            ("CI_FORGE_URL", "https://git.example.org"),
+            ("DRONE_COMMIT_BRANCH", "$(rm -rf /)"),
+            ("BEESPACE_BUILD_NUMBER", "42"),
+        ] {
+            assert_eq!(plugin[name], value, "{name}");
+        }
+        for absent in ["DRONE_TAG", "DRONE_SEMVER", "DRONE_SEMVER_ERROR", "DRONE_COMMIT_BEFORE", "DRONE_FAILED_STEPS"] {
+            assert!(!plugin.contains_key(absent), "{absent}");
+        }
+        stage.pipeline.steps.pop();
+        assert!(!variables(&stage).contains_key("DRONE"), "a step with a script");
     }
 
     #[test]

@@ -11,9 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Document};
 use crate::image_ref::ImageRef;
-use crate::pipeline::{EnvValue, ImageAction, Pipeline, Pull, Step};
+use crate::pipeline::{
+    EnvValue, ImageAction, OtherNetwork, Pipeline, Pull, Setting, Step, setting_variable, setting_variable_of_drone,
+};
 use crate::policy::Subject;
 use crate::script::script;
+use crate::units::{format_cpus, format_size};
 
 /// Name of the schema of a plan.
 pub const SCHEMA: &str = "beespace.step-plan/v1";
@@ -76,18 +79,7 @@ pub const IMAGE_CONTAINER: &str = "step";
 /// The plan of an `image:` step: one container. Variables of the step take precedence over those of the pipeline.
 #[must_use]
 pub fn plan_image_step(pipeline: &Pipeline, step: &Step, action: &ImageAction) -> StepPlan {
-    let merged: BTreeMap<&String, &EnvValue> = pipeline.env.iter().chain(&step.env).collect();
-    let (mut env, mut secrets) = (BTreeMap::new(), Vec::new());
-    for (name, value) in merged {
-        match value {
-            EnvValue::Text(text) => {
-                env.insert(name.clone(), text.clone());
-            }
-            EnvValue::FromSecret(secret) => {
-                secrets.push(SecretMount { secret: secret.clone(), target: SecretTarget::Env(name.clone()) });
-            }
-        }
-    }
+    let (env, secrets) = variables(pipeline, step, action);
     let container = Container {
         id: IMAGE_CONTAINER.to_owned(),
         image: action.image.clone(),
@@ -95,17 +87,59 @@ pub fn plan_image_step(pipeline: &Pipeline, step: &Step, action: &ImageAction) -
         entrypoint: action.entrypoint.clone(),
         args: action.args.clone(),
         script: action.run.as_deref().map(script),
+        shell: action.shell.clone(),
         env,
         secrets,
         workdir: action.workdir.as_deref().map(in_workspace),
-        user: None,
+        user: action.user.clone(),
         mounts: Vec::new(),
-        limits: Limits { timeout_seconds: timeout_of(step), ..Limits::default() },
-        network: Network::default(),
+        limits: Limits {
+            cpu_millis: action.limits.cpu_millis,
+            memory_bytes: action.limits.memory_bytes,
+            pids: action.limits.pids,
+            timeout_seconds: timeout_of(step),
+        },
+        network: match action.network {
+            Some(OtherNetwork::None) => Network::None,
+            Some(OtherNetwork::Host) => Network::Host,
+            None => Network::default(),
+        },
+        privileged: action.privileged,
+        devices: action.devices.clone(),
+        tmpfs: action.tmpfs.clone(),
         needs: Vec::new(),
         service: false,
     };
     StepPlan { step: step.name.clone(), containers: vec![container], ..StepPlan::default() }
+}
+
+/// The variables of an `image:` step and its secrets. Those of the step take precedence over those of the pipeline, and settings
+/// over both.
+fn variables(pipeline: &Pipeline, step: &Step, action: &ImageAction) -> (BTreeMap<String, String>, Vec<SecretMount>) {
+    let mut values: BTreeMap<String, EnvValue> = pipeline.env.clone();
+    values.extend(step.env.clone());
+    for (name, setting) in action.settings.iter().flatten() {
+        match setting {
+            Setting::FromSecret(secret) => {
+                values.insert(setting_variable(name), EnvValue::FromSecret(secret.clone()));
+            }
+            Setting::Value(_) => {
+                let names = [Some(setting_variable(name)), setting_variable_of_drone(name)];
+                let text = setting.text();
+                values.extend(names.into_iter().flatten().filter_map(|name| Some((name, EnvValue::Text(text.clone()?)))));
+            }
+        }
+    }
+    let (mut env, mut secrets) = (BTreeMap::new(), Vec::new());
+    for (name, value) in values {
+        match value {
+            EnvValue::Text(text) => {
+                env.insert(name, text);
+            }
+            EnvValue::FromSecret(secret) => secrets.push(SecretMount { secret, target: SecretTarget::Env(name) }),
+        }
+    }
+    (env, secrets)
 }
 
 /// Resolves a directory of the file against the workspace: `web` and `./web/` are in the workspace, `/tmp/` is `/tmp`.
@@ -152,6 +186,9 @@ pub struct Container {
     /// A shell script that is written to a file and run with `sh -e`; excludes `entrypoint` and `args`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<String>,
+    /// The shell that runs the script, with its options; `None`: `/bin/sh -e`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<Vec<String>>,
     /// Variables that the user or the step type set. `CI` and `BEESPACE_*` are added when the container is created
     /// ([`crate::environment`]).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -168,6 +205,15 @@ pub struct Container {
     pub limits: Limits,
     #[serde(default)]
     pub network: Network,
+    /// Without the restrictions of a container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub privileged: bool,
+    /// Paths of devices of the engine's machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
+    /// Directories in memory with their sizes in bytes; `None`: no limit but that of the container's memory.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tmpfs: BTreeMap<String, Option<u64>>,
     /// Ids of the containers that must exit with 0 before this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
@@ -241,10 +287,34 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Lowers every limit to that of `most`. Returns the old and the new value of each one that was above it, for people.
+    pub fn lower_to(&mut self, most: &Self) -> Vec<String> {
+        let mut lowered = Vec::new();
+        let cpus = |millis: u64| u32::try_from(millis).map_or_else(|_| millis.to_string(), format_cpus);
+        lowered.extend(lower("cpu", &mut self.cpu_millis, most.cpu_millis, cpus));
+        lowered.extend(lower("memory", &mut self.memory_bytes, most.memory_bytes, format_size));
+        lowered.extend(lower("pids", &mut self.pids, most.pids, |pids| pids.to_string()));
+        lowered
+    }
+
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout_seconds.map(|seconds| Duration::from_secs(seconds.into()))
     }
+}
+
+fn lower<N: Copy + Ord + Into<u64>>(
+    name: &str,
+    limit: &mut Option<N>,
+    most: Option<N>,
+    show: impl Fn(u64) -> String,
+) -> Option<String> {
+    let (asked, most) = ((*limit)?, most?);
+    if asked <= most {
+        return None;
+    }
+    *limit = Some(most);
+    Some(format!("`{name}` of {} is lowered to {}", show(asked.into()), show(most.into())))
 }
 
 /// The network access of a container.
@@ -256,4 +326,20 @@ pub enum Network {
     /// The stage's own network.
     #[default]
     BuildDefault,
+    /// The network of the engine's machine.
+    Host,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_lowered_and_never_raised() {
+        let mut limits = Limits { cpu_millis: Some(4_000), memory_bytes: Some(1 << 30), ..Limits::default() };
+        let most = Limits { cpu_millis: Some(1_500), memory_bytes: Some(4 << 30), pids: Some(512), ..Limits::default() };
+        assert_eq!(limits.lower_to(&most), ["`cpu` of 4 is lowered to 1.5"]);
+        assert_eq!(limits, Limits { cpu_millis: Some(1_500), memory_bytes: Some(1 << 30), ..Limits::default() });
+        assert_eq!(limits.lower_to(&Limits::default()), [""; 0]);
+    }
 }

@@ -169,6 +169,8 @@ reason_codes! {
     NotRun "not-run" "No step of the stage ran." "See the reason of the stage.";
     TimeoutLowered "timeout-lowered" "The pipeline's `timeout` is longer than the instance allows."
         "Ask an administrator to raise `[limits] stage_timeout`.";
+    LimitLowered "limit-lowered" "A limit of the step is above that of the instance."
+        "Ask an administrator to raise `[limits] step_cpu`, `step_memory` or `step_pids`.";
     SecretMissing "secret-missing" "The repository has no secret of this name."
         "Run `beespace secret set NAME --repo OWNER/NAME`.";
     SecretOfPlugins "secret-of-plugins" "The pipeline names a secret that only plugins may use."

@@ -79,6 +79,26 @@ pub fn format_size(bytes: u64) -> String {
     unit.map_or_else(|| format!("{bytes}B"), |(unit, factor)| format!("{}{unit}", bytes / factor))
 }
 
+/// Parses a number of CPUs, `2` or `0.5`, as thousandths of a CPU: above 0, with at most three digits after the point.
+#[must_use]
+pub fn parse_cpus(text: &str) -> Option<u32> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) || fraction.len() > 3 {
+        return None;
+    }
+    let thousandths: u32 = format!("{fraction:0<3}").parse().ok()?;
+    let millis = whole.parse::<u32>().ok()?.checked_mul(1_000)?.checked_add(thousandths)?;
+    (millis > 0).then_some(millis)
+}
+
+/// Formats thousandths of a CPU as [`parse_cpus`] reads them.
+#[must_use]
+pub fn format_cpus(millis: u32) -> String {
+    let text = format!("{}.{:03}", millis / 1_000, millis % 1_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -235,18 +235,10 @@ impl Value for Cpus {
     const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a number of CPUs such as `\"2\"` or `\"0.5\"`";
     fn parse(text: &str) -> Option<Self> {
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-        let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        if !is_number(whole) || !is_number(fraction) || fraction.len() > 3 {
-            return None;
-        }
-        let thousandths: u32 = format!("{fraction:0<3}").parse().ok()?;
-        let millis = whole.parse::<u32>().ok()?.checked_mul(1_000)?.checked_add(thousandths)?;
-        (millis > 0).then_some(Self(millis))
+        units::parse_cpus(text).map(Self)
     }
     fn show(&self) -> String {
-        let text = format!("{}.{:03}", self.0 / 1_000, self.0 % 1_000);
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        units::format_cpus(self.0)
     }
 }
 

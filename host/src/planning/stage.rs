@@ -21,7 +21,7 @@ use futures::stream::{self, StreamExt as _};
 
 use super::admit::{self, PolicyContext, denied_reason};
 use super::previous::previous_stage;
-use super::step::{plan_step, secret_names, step_bounds};
+use super::step::{lowered_limits, plan_step, secret_names, step_bounds};
 use crate::app::App;
 use crate::clock::now;
 use crate::source::ChangeSet;
@@ -140,6 +140,10 @@ impl StageBuilder {
     /// Gives the stage its status and reason.
     fn finish(mut self, app: &App) -> (Stage, Vec<Decision>) {
         self.stage.remarks.extend(lowered_timeout(self.stage.pipeline.timeout, app.config.limits.stage_timeout));
+        let Stage { steps, pipeline, .. } = &mut self.stage;
+        for (step, written) in steps.iter_mut().skip(1).zip(&pipeline.steps) {
+            step.remarks.extend(lowered_limits(app, written));
+        }
         if self.stage.status.is_over() {
             self.stage.finished_at = Some(now());
             for step in self.stage.steps.iter_mut().filter(|step| !step.status.is_over()) {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use beespace_core::baseline_policy::StepBounds;
 use beespace_core::build::{Build, Stage};
-use beespace_core::pipeline::{self, Action, EnvValue, Pipeline};
-use beespace_core::plan::{self, StepPlan};
+use beespace_core::pipeline::{self, Action, ContainerLimits, ImageAction, Pipeline};
+use beespace_core::plan::{self, Limits, StepPlan};
 use beespace_core::plugin_context::PluginContext;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
@@ -28,7 +28,7 @@ pub async fn plan_step(
     change_set: &ChangeSet,
 ) -> Result<StepPlan, Reason> {
     let action = match &step.action {
-        Action::Image(action) => return Ok(plan::plan_image_step(&stage.pipeline, step, action)),
+        Action::Image(action) => return Ok(image_plan(app, &stage.pipeline, step, action)),
         Action::Uses(action) => action,
     };
     let Some(step_type) = app.plugins.step_types.get(&action.plugin) else { return Err(unknown_step_type(app, &action.plugin)) };
@@ -48,6 +48,24 @@ pub async fn plan_step(
     plan.uses = Some(action.plugin.clone());
     plan::apply_file_settings(&mut plan, &stage.pipeline, step);
     Ok(plan)
+}
+
+/// The plan of an `image:` step. The limits of the instance apply where they are lower than those of the file.
+fn image_plan(app: &App, pipeline: &Pipeline, step: &pipeline::Step, action: &ImageAction) -> StepPlan {
+    let mut plan = plan::plan_image_step(pipeline, step, action);
+    for container in &mut plan.containers {
+        container.limits.lower_to(&app.config.limits.of_container());
+    }
+    plan
+}
+
+/// The limits of a step that exceed those of the instance.
+pub fn lowered_limits(app: &App, step: &pipeline::Step) -> Option<Reason> {
+    let Action::Image(ImageAction { limits, .. }) = &step.action else { return None };
+    let ContainerLimits { cpu_millis, memory_bytes, pids } = *limits;
+    let lowered = Limits { cpu_millis, memory_bytes, pids, timeout_seconds: None }.lower_to(&app.config.limits.of_container());
+    let message = format!("limits of the instance apply: {}", lowered.join(", "));
+    (!lowered.is_empty()).then(|| Reason::new(ReasonCode::LimitLowered, message))
 }
 
 fn unknown_step_type(app: &App, name: &str) -> Reason {
@@ -91,11 +109,5 @@ pub fn step_bounds(app: &App, build: &Build, pipeline: &Pipeline, step: &pipelin
 
 /// The names of the secrets that the pipeline file passes to a step.
 pub fn secret_names(pipeline: &Pipeline, step: &pipeline::Step) -> BTreeSet<String> {
-    let values = pipeline.env.values().chain(step.env.values());
-    values
-        .filter_map(|value| match value {
-            EnvValue::FromSecret(name) => Some(name.clone()),
-            EnvValue::Text(_) => None,
-        })
-        .collect()
+    pipeline.env_secret_names().chain(step.secret_names()).map(ToOwned::to_owned).collect()
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use beespace_core::pipeline::{
-    Action, Choice, CloneOptions, Conditions, DEFAULT_NAME, EnvValue, ImageAction, OnFailure, Param, ParamKind, Pipeline, Pull,
-    Step, UsesAction, When,
+    Action, Choice, CloneOptions, Conditions, ContainerLimits, DEFAULT_NAME, EnvValue, ImageAction, OnFailure, OtherNetwork,
+    Param, ParamKind, Pipeline, Pull, Setting, Step, UsesAction, When,
 };
-use beespace_core::units::format_duration;
+use beespace_core::plan::Limits;
+use beespace_core::units::{format_duration, format_size};
+
+use super::plan_text::limit_lines;
 
 /// The pipeline as policies left it, line by line. Each line names its step, or the pipeline. Defaults are left out.
 #[must_use]
@@ -55,15 +58,62 @@ fn step_lines(step: &Step, previous: Option<&str>) -> Vec<String> {
 }
 
 fn image_lines(action: &ImageAction) -> Vec<String> {
-    let ImageAction { image, pull, run, entrypoint, args, workdir } = action;
+    let ImageAction { image, pull, run, entrypoint, args, workdir, .. } = action;
     let mut lines = vec![format!("image {image}")];
     lines.extend(pull.map(pull_line));
     for (name, words) in [("entrypoint", entrypoint), ("args", args)] {
         lines.extend(words.iter().map(|words| format!("{name} {words:?}")));
     }
     lines.extend(workdir.iter().map(|workdir| format!("workdir {workdir}")));
+    lines.extend(container_lines(action));
     lines.extend(run.iter().flatten().flat_map(|entry| entry.lines()).map(|line| format!("$ {line}")));
     lines
+}
+
+/// The container of a step, apart from its image and program.
+fn container_lines(action: &ImageAction) -> Vec<String> {
+    // Every field is named, so that a new one is not forgotten here.
+    let ImageAction {
+        image: _,
+        pull: _,
+        run: _,
+        entrypoint: _,
+        args: _,
+        workdir: _,
+        shell,
+        settings,
+        user,
+        limits,
+        network,
+        privileged,
+        devices,
+        tmpfs,
+    } = action;
+    let mut lines = Vec::new();
+    lines.extend(shell.iter().map(|shell| format!("shell {}", shell.join(" "))));
+    lines.extend(settings.iter().flatten().map(|(name, setting)| match setting {
+        Setting::Value(value) => format!("setting {name}={value}"),
+        Setting::FromSecret(secret) => format!("secret {secret} as setting {name}"),
+    }));
+    lines.extend(user.iter().map(|user| format!("user {user}")));
+    let ContainerLimits { cpu_millis, memory_bytes, pids } = *limits;
+    lines.extend(limit_lines(&Limits { cpu_millis, memory_bytes, pids, timeout_seconds: None }));
+    lines.extend(network.map(|network| match network {
+        OtherNetwork::None => "no network".to_owned(),
+        OtherNetwork::Host => "network of the engine's machine".to_owned(),
+    }));
+    lines.extend(privileged.then(|| "privileged".to_owned()));
+    lines.extend(devices.iter().map(|device| format!("device {device}")));
+    lines.extend(tmpfs_lines(tmpfs));
+    lines
+}
+
+/// The directories of a container that are in memory.
+pub(super) fn tmpfs_lines(tmpfs: &BTreeMap<String, Option<u64>>) -> impl Iterator<Item = String> {
+    tmpfs.iter().map(|(path, size)| match size {
+        Some(size) => format!("tmpfs {path} of {}", format_size(*size)),
+        None => format!("tmpfs {path}"),
+    })
 }
 
 /// When the image of a container is pulled.
@@ -162,6 +212,17 @@ steps:
     args: [--fast]
     needs: [build]
     env: { KEY: { from_secret: deploy } }
+    user: "1000"
+    limits: { cpu: 0.5, memory: 1GiB, pids: 9 }
+    settings: { tags: [a, b], token: { from_secret: hub } }
+    network: none
+    privileged: true
+    devices: [/dev/kvm]
+    tmpfs: { /tmp: 1MiB, /run/x: 2MiB }
+  - name: strict
+    image: bash
+    shell: bash -eo pipefail
+    run: a | b
 "#;
         let lines = pipeline_lines(&pipeline::read("f", text.as_bytes()).unwrap().pipeline);
         let expected = [
@@ -188,8 +249,22 @@ steps:
             "tool: image tool",
             "tool: entrypoint [\"tool\"]",
             "tool: args [\"--fast\"]",
+            "tool: setting tags=[\"a\",\"b\"]",
+            "tool: secret hub as setting token",
+            "tool: user 1000",
+            "tool: limit: 500 thousandths of a CPU",
+            "tool: limit: 1GiB of memory",
+            "tool: limit: 9 processes",
+            "tool: no network",
+            "tool: privileged",
+            "tool: device /dev/kvm",
+            "tool: tmpfs /run/x of 2MiB",
+            "tool: tmpfs /tmp of 1MiB",
             "tool: secret deploy as env KEY",
             "tool: needs build",
+            "strict: image bash",
+            "strict: shell bash -eo pipefail",
+            "strict: $ a | b",
         ];
         assert_eq!(lines, expected);
     }

@@ -7,7 +7,7 @@ use beespace_core::policy::approval::PendingApproval;
 use beespace_core::script::script;
 use beespace_core::units::format_size;
 
-use super::pipeline_text::{pipeline_lines, pull_line};
+use super::pipeline_text::{pipeline_lines, pull_line, tmpfs_lines};
 
 /// The plan that an approval allows to run, line by line.
 #[must_use]
@@ -62,8 +62,13 @@ fn push_container_lines(container: &Container, written: Option<&[String]>, lines
     match container.network {
         Network::None => lines.push("no network".to_owned()),
         Network::EgressAllowList => lines.push("network: allow-listed hosts only".to_owned()),
+        Network::Host => lines.push("network of the engine's machine".to_owned()),
         Network::BuildDefault => {}
     }
+    lines.extend(container.privileged.then(|| "privileged".to_owned()));
+    lines.extend(container.devices.iter().map(|device| format!("device {device}")));
+    lines.extend(tmpfs_lines(&container.tmpfs));
+    lines.extend(container.shell.iter().map(|shell| format!("shell {}", shell.join(" "))));
     let Some(text) = &container.script else { return };
     // The generated script also echoes each command. Show the commands of the pipeline file if the script was generated from
     // them.
@@ -71,7 +76,7 @@ fn push_container_lines(container: &Container, written: Option<&[String]>, lines
     lines.extend(same.as_ref().unwrap_or(text).lines().map(|line| format!("$ {line}")));
 }
 
-fn limit_lines(limits: &Limits) -> Vec<String> {
+pub(super) fn limit_lines(limits: &Limits) -> Vec<String> {
     let Limits { cpu_millis, memory_bytes, pids, timeout_seconds } = limits;
     let lines = [
         cpu_millis.map(|millis| format!("limit: {millis} thousandths of a CPU")),

@@ -217,6 +217,39 @@ async fn a_stage_has_a_network_of_its_own() {
 }
 
 #[tokio::test]
+async fn shell_user_and_directories_in_memory_are_those_of_the_plan() {
+    let fixture = EngineFixture::docker().await;
+    let script = "case $- in *u*) echo options;; esac; id -u; grep -o ' /tmp/work tmpfs .*size=1024k' /proc/mounts | cut -c1-16; \
+                  cp /bin/true /tmp/work/t && /tmp/work/t && echo runs";
+    let mut container = fixture.shell_container(script);
+    container.shell = Some(["/bin/sh", "-eu"].map(str::to_owned).to_vec());
+    container.user = Some("1000:1000".to_owned());
+    container.tmpfs = BTreeMap::from([("/tmp/work".to_owned(), Some(1 << 20))]);
+    let (exit, output) = fixture.run(fixture.launch(1, container)).await;
+    assert!(exit.is_success(), "{exit:?} {output:?}");
+    assert_eq!(output.stdout, "options\n1000\n /tmp/work tmpfs\nruns\n");
+    fixture.destroy().await;
+}
+
+#[tokio::test]
+async fn access_to_the_machine_is_refused_by_the_engine_too() {
+    let fixture = EngineFixture::docker().await;
+    let changes: [fn(&mut Container); 3] = [
+        |container| container.privileged = true,
+        |container| container.devices.push("/dev/null".to_owned()),
+        |container| container.network = Network::Host,
+    ];
+    for (number, change) in (1..).zip(changes) {
+        let mut container = fixture.shell_container("true");
+        change(&mut container);
+        let (exit, _) = fixture.run(fixture.launch(number, container)).await;
+        assert_eq!(exit.cause, ExitCause::StartFailed);
+        assert!(exit.message.contains("not available to steps"), "{}", exit.message);
+    }
+    fixture.destroy().await;
+}
+
+#[tokio::test]
 async fn an_image_that_cannot_be_pulled_is_reported() {
     let fixture = EngineFixture::docker().await;
     for (image, expected) in [("127.0.0.1:1/acme/tool:3", "could not be pulled"), ("Not An Image", "is not a valid image name")] {

@@ -3,7 +3,7 @@
 use super::mount::is_plain_absolute;
 use super::{Findings, LocatedContainer, StepBounds};
 use crate::image_ref::ImageRef;
-use crate::pipeline::is_reserved_variable;
+use crate::pipeline::{is_reserved_variable, is_user};
 use crate::plan::{Network, SecretTarget};
 use crate::units::format_size;
 
@@ -15,6 +15,7 @@ pub(super) fn check(site: &LocatedContainer<'_>, bounds: &StepBounds, findings: 
     check_program(site, findings);
     check_variables(site, findings);
     check_limits(site, bounds, findings);
+    check_host_access(site, findings);
     check_unsupported(site, findings);
 }
 
@@ -37,7 +38,11 @@ fn check_program(site: &LocatedContainer<'_>, findings: &mut Findings) {
         let message = format!("Container {:?} has both a script and an entrypoint or args", container.id);
         findings.add("script", site.pointer_to("script"), message, "Keep either the script, or the entrypoint and args");
     }
-    let words = container.entrypoint.iter().chain(&container.args).flatten();
+    if container.shell.is_some() && container.script.is_none() {
+        let message = format!("Container {:?} has a shell, but no script", container.id);
+        findings.add("script", site.pointer_to("shell"), message, "Remove the shell");
+    }
+    let words = container.entrypoint.iter().chain(&container.args).chain(&container.shell).flatten();
     if words.chain(&container.script).any(|text| text.contains('\0')) {
         let message = format!("Container {:?} has a NUL byte in its script, entrypoint or args", container.id);
         findings.add("nul-byte", site.pointer.clone(), message, "Remove the NUL byte: no program can receive it");
@@ -54,16 +59,6 @@ fn check_program(site: &LocatedContainer<'_>, findings: &mut Findings) {
         let message = format!("{user:?} is not a valid user");
         findings.add("user", site.pointer_to("user"), message, "Use a name or number, optionally with a group: 1000:1000");
     }
-}
-
-/// `user` or `user:group`, as names or numbers.
-fn is_user(user: &str) -> bool {
-    let is_name = |name: &str| {
-        (1..=64).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
-            && !name.starts_with('-')
-    };
-    user.split_once(':').map_or_else(|| is_name(user), |(user, group)| is_name(user) && is_name(group))
 }
 
 fn check_variables(site: &LocatedContainer<'_>, findings: &mut Findings) {
@@ -137,6 +132,25 @@ fn check_limits(site: &LocatedContainer<'_>, bounds: &StepBounds, findings: &mut
 
 /// Name, requested value, maximum, and the formatter of both values.
 type LimitRow = (&'static str, Option<u64>, Option<u64>, fn(u64) -> String);
+
+/// What gives a container access to the machine of the engine. Nothing in a pipeline file or a plugin can open it.
+fn check_host_access(site: &LocatedContainer<'_>, findings: &mut Findings) {
+    let container = site.container;
+    let mut deny = |rule: &str, key: &str, what: &str, remedy: &str| {
+        findings.add(rule, site.pointer_to(key), format!("This instance does not allow {what}"), remedy);
+    };
+    if container.privileged {
+        let remedy = "Remove `privileged`; to build images without it, use a tool such as kaniko, buildah or rootless BuildKit";
+        deny("privileged", "privileged", "privileged containers", remedy);
+    }
+    if !container.devices.is_empty() {
+        deny("device", "devices", "devices of the engine's machine", "Remove `devices`");
+    }
+    if container.network == Network::Host {
+        let remedy = "Remove `network: host`; the stage's own network reaches other machines, and its steps share `localhost`";
+        deny("host-network", "network", "the network of the engine's machine", remedy);
+    }
+}
 
 fn check_unsupported(site: &LocatedContainer<'_>, findings: &mut Findings) {
     if site.container.service {

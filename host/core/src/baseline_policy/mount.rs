@@ -27,6 +27,9 @@ const RESERVED_DIRECTORIES: [&str; 14] = [
 /// Directories that every container needs: nothing may be mounted over them, but a directory inside them may be mounted.
 const REQUIRED_DIRECTORIES: [&str; 5] = ["/", "/etc", "/run", "/usr", "/var"];
 
+/// The directory of shared memory, which is a `tmpfs` in every container.
+const SHARED_MEMORY: &str = "/dev/shm";
+
 pub(super) fn check(site: &LocatedContainer<'_>, bounds: &StepBounds, findings: &mut Findings) {
     let mut taken = BTreeSet::new();
     for (number, mount) in site.container.mounts.iter().enumerate() {
@@ -39,6 +42,13 @@ pub(super) fn check(site: &LocatedContainer<'_>, bounds: &StepBounds, findings: 
         };
         let message = format!("A {kind} is mounted at {:?}; this version supports only mounts of the workspace", mount.path);
         findings.add("not-yet", site.pointer_to(&format!("mounts/{number}/source")), message, "Remove the mount");
+    }
+    for path in site.container.tmpfs.keys() {
+        let pointer = site.pointer_to(&format!("tmpfs/{}", path.replace('~', "~0").replace('/', "~1")));
+        // A program may need more shared memory than the engine's default.
+        if path != SHARED_MEMORY {
+            check_mount_path(path, &pointer, &mut taken, findings);
+        }
     }
     for (number, mount) in site.container.secrets.iter().enumerate() {
         let pointer = site.pointer_to(&format!("secrets/{number}"));

@@ -84,6 +84,34 @@ fn mounts_over_system_directories_are_denied() {
 }
 
 #[test]
+fn access_to_the_machine_is_denied() {
+    let rules = rules(|c| {
+        c.privileged = true;
+        c.devices.push("/dev/kvm".to_owned());
+        c.network = Network::Host;
+    });
+    assert_eq!(
+        rules,
+        ["privileged /containers/0/privileged", "device /containers/0/devices", "host-network /containers/0/network"]
+    );
+}
+
+#[test]
+fn a_tmpfs_covers_no_system_directory() {
+    let rules = |path: &str| rules(|c| c.tmpfs = [(path.to_owned(), None)].into());
+    for path in ["/tmp", "/dev/shm", "/workspace/target"] {
+        assert_eq!(rules(path), [""; 0], "{path}");
+    }
+    assert_eq!(rules("/usr/bin"), ["mount-path /containers/0/tmpfs/~1usr~1bin"]);
+    assert_eq!(rules("/dev/pts"), ["mount-path /containers/0/tmpfs/~1dev~1pts"]);
+}
+
+#[test]
+fn a_shell_needs_a_script() {
+    assert_eq!(rules(|c| c.shell = Some(vec!["bash".to_owned()])), ["script /containers/0/shell"]);
+}
+
+#[test]
 fn unsupported_features_are_denied() {
     let rules = rules(|c| {
         c.mounts.push(mount(MountSource::Volume("out".to_owned()), "/out"));

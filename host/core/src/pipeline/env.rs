@@ -51,17 +51,7 @@ impl Reader {
     fn env_value(&mut self, node: &Node) -> Option<EnvValue> {
         match &node.value {
             Value::Scalar(scalar) => Some(EnvValue::Text(scalar.text.clone())),
-            Value::Map(_) => {
-                let fields = self.fields(node, "", &SECRET)?;
-                let Some(secret) = fields.get("from_secret") else {
-                    // Any other key is reported as such, with `from_secret` as the remedy.
-                    if fields.is_empty() {
-                        self.diagnostics.add("missing-key", node.span, "expected `from_secret` here");
-                    }
-                    return None;
-                };
-                self.secret_name(&secret.value).map(EnvValue::FromSecret)
-            }
+            Value::Map(_) => self.secret_reference(node).map(EnvValue::FromSecret),
             Value::Null => {
                 let message = "expected a value for the variable, found nothing";
                 self.diagnostics.add_with_help("wrong-type", node.span, message, "use `\"\"` for an empty value");
@@ -72,6 +62,19 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// `{ from_secret: NAME }`.
+    pub(super) fn secret_reference(&mut self, node: &Node) -> Option<String> {
+        let fields = self.fields(node, "", &SECRET)?;
+        let Some(secret) = fields.get("from_secret") else {
+            // Any other key is reported as such, with `from_secret` as the remedy.
+            if fields.is_empty() {
+                self.diagnostics.add("missing-key", node.span, "expected `from_secret` here");
+            }
+            return None;
+        };
+        self.secret_name(&secret.value)
     }
 
     fn secret_name(&mut self, node: &Node) -> Option<String> {

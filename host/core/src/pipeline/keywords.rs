@@ -87,32 +87,26 @@ pub(super) const STEP: Keywords = Keywords {
         "entrypoint",
         "args",
         "pull",
-    ],
-    planned: &[
-        "retry",
-        "outputs",
         "shell",
         "settings",
         "user",
-        "privileged",
-        "network",
         "limits",
-        "volumes",
-        "mounts",
-        "detach",
-        "dns",
-        "extra_hosts",
+        "network",
+        "privileged",
         "devices",
         "tmpfs",
     ],
+    planned: &["retry", "outputs", "volumes", "mounts", "detach", "dns", "extra_hosts"],
     foreign: &[
         foreign("commands", "Drone", "use `run`"),
         foreign("command", "Drone", "use `args`"),
         foreign("environment", "Drone", "use `env`"),
         foreign("depends_on", "Drone", "use `needs`"),
         foreign("working_dir", "Drone", "use `workdir`"),
-        foreign("network_mode", "Drone", "the equivalent is `network`, which is not supported yet"),
-        foreign("mem_limit", "Drone", "the equivalent is `limits`, which is not supported yet: the instance sets a limit"),
+        foreign("network_mode", "Drone", "use `network`"),
+        foreign("mem_limit", "Drone", "use `limits: { memory: 512MiB }`"),
+        foreign("shm_size", "Drone", "use `tmpfs: { /dev/shm: 1GiB }`"),
+        foreign("backend_options", "Woodpecker", "use `user` and `limits`"),
         foreign("directory", "Woodpecker", "use `workdir`"),
         foreign("secrets", "Woodpecker", "use `env: { NAME: { from_secret: name } }`"),
         foreign("group", "Woodpecker", "steps with the same `needs` run in parallel"),
@@ -151,6 +145,17 @@ pub(super) const CLONE: Keywords = Keywords {
         foreign("retries", "Drone", "the clone is retried automatically: remove it"),
         foreign("skip_verify", "Drone", "certificates are configured on the instance: remove it"),
         foreign("git", "Woodpecker", "the host runs the clone step: use `depth` directly"),
+    ],
+};
+
+pub(super) const LIMITS: Keywords = Keywords {
+    location: "in `limits`",
+    known: &["cpu", "memory", "pids"],
+    planned: &[],
+    foreign: &[
+        foreign("cpus", "Docker Compose", "use `cpu`"),
+        foreign("mem", "another CI server", "use `memory`"),
+        foreign("timeout", "another CI server", "use `timeout` of the step"),
     ],
 };
 
@@ -193,6 +198,10 @@ pub(super) const FOREIGN_FAILURES: &[ForeignKeyword] = &[
     foreign("fail-fast", "Drone", "use `cancel`"),
 ];
 
+/// Values for `network` of other tools.
+pub(super) const FOREIGN_NETWORKS: &[ForeignKeyword] =
+    &[foreign("bridge", "Docker", "remove it: a step is in the network of its stage")];
+
 /// Values for `pull` of other CI servers.
 pub(super) const FOREIGN_PULLS: &[ForeignKeyword] = &[
     foreign("if-not-exists", "Drone", "use `if-absent`"),
@@ -201,13 +210,16 @@ pub(super) const FOREIGN_PULLS: &[ForeignKeyword] = &[
     foreign("false", "Woodpecker", "use `if-absent`"),
 ];
 
+/// The keywords of every kind of map.
+pub(super) const ALL: &[Keywords] = &[PIPELINE, STEP, WHEN, CHOICE, CLONE, LIMITS, SECRET, PARAM];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn no_keyword_is_in_two_tables() {
-        for keywords in [PIPELINE, STEP, WHEN, CHOICE, CLONE, SECRET, PARAM] {
+        for keywords in ALL {
             let foreign = keywords.foreign.iter().map(|foreign| foreign.keyword);
             let mut all: Vec<&str> = keywords.known.iter().chain(keywords.planned).copied().chain(foreign).collect();
             let count = all.len();
@@ -219,14 +231,14 @@ mod tests {
 
     #[test]
     fn advice_names_only_supported_keywords_or_states_that_they_are_not_supported() {
-        for keywords in [PIPELINE, STEP, WHEN, CLONE, SECRET] {
+        for keywords in [PIPELINE, STEP, WHEN, CLONE, LIMITS, SECRET] {
             for foreign in keywords.foreign {
                 let advice = foreign.advice;
                 let Some((_, rest)) = advice.split_once("use `").or_else(|| advice.split_once("equivalent is `")) else {
                     continue;
                 };
                 let meant = rest.split(['`', ':']).next().unwrap();
-                let known = keywords.known.iter().chain(PIPELINE.known);
+                let known = keywords.known.iter().chain(PIPELINE.known).chain(STEP.known);
                 let is_honest = known.copied().any(|word| word == meant) || foreign.advice.contains("not supported yet");
                 assert!(is_honest || meant.starts_with("x-"), "{}: {}", foreign.keyword, foreign.advice);
             }

@@ -3,6 +3,8 @@
 
 mod check_texts;
 mod command;
+mod container;
+mod container_keys;
 mod decode;
 mod diagnostics;
 mod env;
@@ -31,6 +33,7 @@ use crate::image_ref::ImageRef;
 use crate::policy::Subject;
 use crate::status::Status;
 
+pub use self::container::{ContainerLimits, OtherNetwork, Setting, is_user, setting_variable, setting_variable_of_drone};
 pub use self::env::is_reserved_variable;
 pub use self::params::{Param, ParamKind};
 pub use self::read::{DEFAULT_NAME, ParsedPipeline, read};
@@ -43,10 +46,8 @@ pub use self::yaml::{MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_TEXT};
 pub const FILE_NAMES: [&str; 2] = [".beespace.yml", ".beespace.yaml"];
 
 /// The keys that are supported, for documentation and editors: where they occur (`in a step`), and their names.
-#[must_use]
-pub fn supported_keys() -> [(&'static str, &'static [&'static str]); 7] {
-    use keywords::{CHOICE, CLONE, PARAM, PIPELINE, SECRET, STEP, WHEN};
-    [PIPELINE, STEP, WHEN, CHOICE, CLONE, SECRET, PARAM].map(|keywords| (keywords.location, keywords.known))
+pub fn supported_keys() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    keywords::ALL.iter().map(|keywords| (keywords.location, keywords.known))
 }
 
 /// Name of the schema of the normal form.
@@ -119,7 +120,7 @@ pub enum Action {
 }
 
 /// A container that the pipeline file describes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ImageAction {
     pub image: String,
     /// `None`: the default of the reference, see [`Pull::of`].
@@ -134,6 +135,38 @@ pub struct ImageAction {
     pub args: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
+    /// The shell that runs the script, with its options; `None`: `/bin/sh -e`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<Vec<String>>,
+    /// Settings of a container plugin, by name. `None`: the step is not one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<BTreeMap<String, Setting>>,
+    /// `None`: the image's user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(default, skip_serializing_if = "ContainerLimits::is_empty")]
+    pub limits: ContainerLimits,
+    /// `None`: the network of the stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<OtherNetwork>,
+    /// Without the restrictions of a container. The baseline policy denies it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub privileged: bool,
+    /// Devices of the engine's machine. The baseline policy denies them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
+    /// Directories in memory with their sizes in bytes; `None`: no limit but that of the container's memory.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tmpfs: BTreeMap<String, Option<u64>>,
+}
+
+impl ImageAction {
+    /// Whether the image is used as a plugin: it has settings, or runs its own program. Such programs read the variables of
+    /// Drone and Woodpecker.
+    #[must_use]
+    pub fn is_container_plugin(&self) -> bool {
+        self.settings.is_some() || (self.run.is_none() && self.entrypoint.is_none() && self.args.is_none())
+    }
 }
 
 /// When an image is pulled from its registry. A build asks at most once per reference: all of its steps run the same image.
@@ -235,12 +268,35 @@ impl Pipeline {
 
     /// Names of all secrets that the pipeline and its steps request.
     pub fn secret_names(&self) -> impl Iterator<Item = &str> {
-        let envs = std::iter::once(&self.env).chain(self.steps.iter().map(|step| &step.env));
-        envs.flat_map(BTreeMap::values).filter_map(|value| match value {
-            EnvValue::FromSecret(name) => Some(name.as_str()),
-            EnvValue::Text(_) => None,
-        })
+        self.env_secret_names().chain(self.steps.iter().flat_map(Step::secret_names))
     }
+
+    /// Names of the secrets that every step gets.
+    pub fn env_secret_names(&self) -> impl Iterator<Item = &str> {
+        secrets_in(&self.env)
+    }
+}
+
+impl Step {
+    /// Names of the secrets that the step requests itself.
+    pub fn secret_names(&self) -> impl Iterator<Item = &str> {
+        let settings = match &self.action {
+            Action::Image(action) => action.settings.as_ref(),
+            Action::Uses(_) => None,
+        };
+        let in_settings = settings.into_iter().flat_map(BTreeMap::values).filter_map(|setting| match setting {
+            Setting::FromSecret(name) => Some(name.as_str()),
+            Setting::Value(_) => None,
+        });
+        secrets_in(&self.env).chain(in_settings)
+    }
+}
+
+fn secrets_in(env: &BTreeMap<String, EnvValue>) -> impl Iterator<Item = &str> {
+    env.values().filter_map(|value| match value {
+        EnvValue::FromSecret(name) => Some(name.as_str()),
+        EnvValue::Text(_) => None,
+    })
 }
 
 impl Subject for Pipeline {

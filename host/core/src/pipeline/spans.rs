@@ -36,14 +36,17 @@ impl Spans {
         let mut parts = pointer.trim_start_matches('/').splitn(4, '/').skip(2);
         let (part, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         match part {
-            "image" | "entrypoint" | "args" | "workdir" => self.find(&format!("{own}/action/{part}/{name}")),
+            "image" | "entrypoint" | "args" | "workdir" | "shell" | "user" | "network" | "privileged" | "devices" | "tmpfs" => {
+                self.find(&format!("{own}/action/{part}/{name}"))
+            }
             "script" => self.find(&format!("{own}/action/run")),
             "env" => {
                 let exact = [format!("{own}/env/{name}"), format!("/env/{name}")];
                 exact.iter().find_map(|pointer| self.0.get(pointer).copied()).or_else(|| self.find(&own))
             }
             "secrets" => self.find(&format!("{own}/env")),
-            "limits" => self.find(&format!("{own}/timeout")),
+            "limits" if name == "timeout_seconds" => self.find(&format!("{own}/timeout")),
+            "limits" => self.0.get(&format!("{own}/action/limits/{name}")).copied().or_else(|| self.find(&own)),
             _ => self.find(&own),
         }
     }
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_part_of_a_plan_is_found_at_its_source_in_the_file() {
-        let text = "env: {ALL: x}\nsteps:\n  - name: a\n    image: x\n    run: y\n    env: {OWN: z}\n  - name: b\n    uses: c\n";
+        let text = "env: {ALL: x}\nsteps:\n  - name: a\n    image: x\n    run: y\n    env: {OWN: z}\n    privileged: true\n  - name: b\n    uses: c\n";
         let spans = crate::pipeline::read("f", text.as_bytes()).unwrap().spans;
         let line = |step, pointer| spans.find_in_plan(StepNumber(step), pointer).map(|span| span.line);
         assert_eq!(line(1, "/containers/0/image"), Some(4));
@@ -113,7 +116,8 @@ mod tests {
         assert_eq!(line(1, "/containers/0/env/ALL"), Some(1));
         assert_eq!(line(1, "/containers/0/limits/memory_bytes"), Some(3));
         assert_eq!(line(1, "/containers"), Some(3));
-        assert_eq!(line(2, "/containers/3/image"), Some(8));
+        assert_eq!(line(1, "/containers/0/privileged"), Some(7));
+        assert_eq!(line(2, "/containers/3/image"), Some(9));
         assert_eq!(line(0, "/containers/0/image"), None);
     }
 

@@ -16,6 +16,22 @@ use crate::sanitize;
 
 /// Most steps of a build.
 pub const MAX_STEPS: usize = 500;
+/// Keys that only a step with `image` has.
+const IMAGE_KEYS: [&str; 13] = [
+    "run",
+    "entrypoint",
+    "args",
+    "workdir",
+    "pull",
+    "shell",
+    "settings",
+    "user",
+    "limits",
+    "network",
+    "privileged",
+    "devices",
+    "tmpfs",
+];
 /// Longest name, in characters.
 const MAX_NAME: usize = 100;
 
@@ -127,18 +143,13 @@ impl Reader {
                 path.record(&mut self.spans, image.value.span);
                 if let Some(with) = fields.get("with") {
                     let message = "`with` requires `uses`, but this step has `image`";
-                    self.diagnostics.add_with_help(
-                        "conflict",
-                        with.key_span,
-                        message,
-                        "use `env` for the settings of a container",
-                    );
+                    self.diagnostics.add_with_help("conflict", with.key_span, message, "use `settings` for a container plugin");
                 }
                 self.image_action(image, fields, &path).map(Action::Image)
             }
             (None, Some(uses)) => {
                 path.record(&mut self.spans, uses.value.span);
-                for key in ["run", "entrypoint", "args", "workdir", "pull"] {
+                for key in IMAGE_KEYS {
                     if let Some(entry) = fields.get(key) {
                         let message = format!("`{key}` requires `image`, but this step has `uses`");
                         self.diagnostics.add("conflict", entry.key_span, message);
@@ -174,11 +185,23 @@ impl Reader {
                 self.diagnostics.add_with_help("conflict", entry.key_span, message, format!("remove `run` or `{key}`"));
             }
         }
-        let entrypoint = fields.get("entrypoint").and_then(|entry| self.words(entry, path));
-        let args = fields.get("args").and_then(|entry| self.words(entry, path));
-        let workdir = fields.get("workdir").and_then(|entry| self.workdir(entry, path));
-        let pull = fields.get("pull").and_then(|entry| self.pull(entry, path));
-        Some(ImageAction { image: reference?, pull, run, entrypoint, args, workdir })
+        let action = ImageAction {
+            image: String::new(),
+            pull: fields.get("pull").and_then(|entry| self.pull(entry, path)),
+            run,
+            entrypoint: fields.get("entrypoint").and_then(|entry| self.words(entry, path)),
+            args: fields.get("args").and_then(|entry| self.words(entry, path)),
+            workdir: fields.get("workdir").and_then(|entry| self.workdir(entry, path)),
+            shell: fields.get("shell").and_then(|entry| self.shell(entry, fields, path)),
+            settings: fields.get("settings").and_then(|entry| self.settings(entry, path)),
+            user: fields.get("user").and_then(|entry| self.user(entry, path)),
+            limits: fields.get("limits").and_then(|entry| self.limits(entry, path)).unwrap_or_default(),
+            network: fields.get("network").and_then(|entry| self.network(entry, path)),
+            privileged: fields.get("privileged").is_some_and(|entry| self.flag(entry, path)),
+            devices: fields.get("devices").map(|entry| self.devices(entry, path)).unwrap_or_default(),
+            tmpfs: fields.get("tmpfs").map(|entry| self.tmpfs(entry, path)).unwrap_or_default(),
+        };
+        Some(ImageAction { image: reference?, ..action })
     }
 
     fn image(&mut self, entry: &MapEntry, reference: String) -> Option<String> {
@@ -223,7 +246,7 @@ impl Reader {
 
     /// Settings as JSON. `true`, `false`, nothing and whole numbers keep their type. Everything else is text as it is spelled,
     /// `1.10` included: a version is more likely than a number, and a plugin can parse a number from text.
-    fn json(&mut self, node: &Node, path: &YamlPath) -> Json {
+    pub(super) fn json(&mut self, node: &Node, path: &YamlPath) -> Json {
         path.record(&mut self.spans, node.span);
         match &node.value {
             Value::Null => Json::Null,
@@ -263,5 +286,5 @@ pub(super) fn first_key_span(node: &Node) -> Span {
 
 /// A placeholder for an action with a recorded problem; it never leaves the reader.
 fn placeholder_action() -> Action {
-    Action::Image(ImageAction { image: String::new(), pull: None, run: None, entrypoint: None, args: None, workdir: None })
+    Action::Image(ImageAction::default())
 }

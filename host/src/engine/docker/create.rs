@@ -1,7 +1,7 @@
 //! From a container of a plan to the body of Docker's `create`. This module lists every option that a container can have; a plan
 //! cannot request more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use beespace_core::baseline_policy::is_mountable;
 use beespace_core::digest::{Digest, canonical_json};
@@ -102,6 +102,7 @@ impl CreateContext<'_> {
     /// The specification of a container. `Err` is a text for people: the container cannot be started.
     pub(super) fn spec(self, launch: &Launch, container: &Container) -> Result<ContainerSpec, String> {
         check_image(self.image, container)?;
+        check_host_access(container)?;
         let files = InjectedFiles::pack(container, &launch.secrets, self.script_name)?;
         let mounts = self.file_mounts(&files);
         let upload = if let Some(script) = files.sole_script() {
@@ -133,6 +134,7 @@ impl CreateContext<'_> {
         let network = match container.network {
             Network::BuildDefault => format!("container:{}", self.network),
             Network::None => "none".to_owned(),
+            Network::Host => return Err("the network of the engine's machine is not available to steps".to_owned()),
             Network::EgressAllowList => return Err("an allow-list for the container's network is not supported yet".to_owned()),
         };
         let env = environment(launch, container, files.env);
@@ -168,6 +170,7 @@ impl CreateContext<'_> {
                 cap_add: Some(CAPABILITIES.map(str::to_owned).to_vec()),
                 security_opt: Some(vec!["no-new-privileges".to_owned()]),
                 init: Some(self.init),
+                tmpfs: (!container.tmpfs.is_empty()).then(|| tmpfs_options(container)),
                 log_config: Some(log_config(self.options.log_bytes)),
                 ..Default::default()
             }),
@@ -185,6 +188,14 @@ fn log_config(bytes: u64) -> HostConfigLogConfig {
         typ: Some("json-file".to_owned()),
         config: Some([("max-size".to_owned(), size.to_string()), ("max-file".to_owned(), "1".to_owned())].into()),
     }
+}
+
+/// The baseline policy denies what gives access to the engine's machine; this engine cannot grant it either.
+fn check_host_access(container: &Container) -> Result<(), String> {
+    if container.privileged || !container.devices.is_empty() {
+        return Err("privileged containers and devices are not available to steps".to_owned());
+    }
+    Ok(())
 }
 
 /// Whether a container can be created from an image. `Err` is a text for people.
@@ -229,6 +240,15 @@ fn workspace_mounts(workspace: &str, container: &Container) -> Result<Vec<Mount>
         mounts.insert(&mount.path, mount.read_only);
     }
     Ok(mounts.into_iter().map(|(path, read_only)| volume_mount(workspace, path, read_only)).collect())
+}
+
+/// The options of a container's directories in memory. Programs may run from them, unlike from those of Docker's default.
+fn tmpfs_options(container: &Container) -> HashMap<String, String> {
+    let options = |size: &Option<u64>| {
+        let size = size.map_or(String::new(), |bytes| format!(",size={bytes}"));
+        format!("rw,exec,nosuid,nodev,mode=1777{size}")
+    };
+    container.tmpfs.iter().map(|(path, size)| (path.clone(), options(size))).collect()
 }
 
 fn environment(launch: &Launch, container: &Container, secrets: BTreeMap<String, String>) -> Vec<String> {

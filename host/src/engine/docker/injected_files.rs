@@ -73,10 +73,12 @@ impl InjectedFiles {
         if let Some(script) = &container.script {
             let path = format!("{HOST_DIRECTORY}/{script_name}");
             files.add_file(&path, format!("{TRUST_WORKSPACE}{script}").into_bytes())?;
-            let mut command = vec!["/bin/sh".to_owned(), "-e".to_owned(), path];
+            let mut command = container.shell.clone().unwrap_or_else(|| vec!["/bin/sh".to_owned(), "-e".to_owned()]);
+            command.push(path);
             if !exports.is_empty() {
                 files.add_file(&format!("{HOST_DIRECTORY}/secrets"), exports.into_bytes())?;
-                let load = format!(". {HOST_DIRECTORY}/secrets && exec {}", command.join(" "));
+                let words: Vec<String> = command.iter().map(|word| quote(word)).collect();
+                let load = format!(". {HOST_DIRECTORY}/secrets && exec {}", words.join(" "));
                 command = vec!["/bin/sh".to_owned(), "-c".to_owned(), load];
             }
             files.command = Some(command);
@@ -162,6 +164,16 @@ mod tests {
         let files = &files.directories[HOST_DIRECTORY].files;
         assert_eq!(files["secrets"], b"export A='it'\\''s'\n");
         assert_eq!(files["script"], format!("{TRUST_WORKSPACE}true").into_bytes());
+    }
+
+    #[test]
+    fn the_shell_of_a_script_keeps_its_options() {
+        let mut container = container(Some("true"), SecretTarget::Env("A".to_owned()));
+        container.shell = Some(["bash", "-eo", "pipefail"].map(str::to_owned).to_vec());
+        let command = |container: &Container| pack(container).unwrap().command.unwrap().join(" ");
+        assert_eq!(command(&container), "/bin/sh -c . /.beespace/secrets && exec 'bash' '-eo' 'pipefail' '/.beespace/script'");
+        container.secrets.clear();
+        assert_eq!(command(&container), "bash -eo pipefail /.beespace/script");
     }
 
     #[test]

@@ -118,6 +118,10 @@ impl OutputReader<'_> {
                 exec_types::Network::EgressAllowList => Network::EgressAllowList,
                 exec_types::Network::BuildDefault => Network::BuildDefault,
             },
+            shell: None,
+            privileged: false,
+            devices: Vec::new(),
+            tmpfs: BTreeMap::new(),
             needs: self.texts(container.needs)?,
             service: container.service,
         })

@@ -131,7 +131,7 @@ fn invalid_patches_are_denials_that_name_the_policy() {
         (&[IMAGE][..], sets("/containers/0/env", json!({"A": "b"}))),
         (&[IMAGE][..], sets("/containers/1/image", json!("x"))),
         (&[IMAGE][..], sets("/containers/0/image", json!(7))),
-        (&["/containers"][..], sets("/containers/0/privileged", json!(true))),
+        (&["/containers"][..], sets("/containers/0/banana", json!(true))),
     ] {
         let (settled, _) = run(&[binding("bad", Mode::Enforce, grants)], |_, _| Ok(patch.clone()));
         assert_eq!(error_of(&settled, "bad").class, ErrorClass::Patch, "{patch:?}");
