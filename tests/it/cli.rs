@@ -10,6 +10,7 @@ use beespace_core::build::Build;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::FakeGogs;
+use beespace_tests::process::{NO_ENV, Process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -732,4 +733,36 @@ async fn files_are_checked_without_a_server() {
     let config = shell.run("config check --config right.toml").await;
     assert!(config.code == 0 && config.stderr.contains("1 plugin binding"), "{config:?}");
     assert!(!shell.home.path().join("data").exists(), "a check leaves nothing behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_line_of_the_log_says_that_the_server_has_stopped() {
+    let gogs = FakeGogs::start().await.unwrap();
+    let server = Process::start(env!("CARGO_BIN_EXE_beespace-under-test"), &gogs, DUMMY, NO_ENV).await.unwrap();
+    server.wait_until_ready().await.unwrap();
+    let id = rustix::process::Pid::from_raw(server.id().unwrap()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    let is_last = async || Ok(server.log().trim_end().ends_with("the server has stopped").then_some(()));
+    server.wait_for("the last line", is_last).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_start_says_what_to_do() {
+    let shell = Shell::new("", "");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let write = |listen: &str, dir: &str| {
+        let text = format!(
+            "[server]\nlisten = \"{listen}\"\n[data]\ndir = \"{dir}\"\n[gogs]\nurl = \"http://g\"\ntoken = \"x\"\n{DUMMY}"
+        );
+        std::fs::write(shell.home.path().join("beespace.toml"), text).unwrap();
+    };
+    let (address, data) = (taken.local_addr().unwrap().to_string(), shell.home.path().join("data").display().to_string());
+    for (listen, dir, message, help) in [
+        (address.as_str(), data.as_str(), "Address already in use\n", "`server.listen`"),
+        ("127.0.0.1:0", "/proc/beespace", "No such file or directory\n", "`data.dir`"),
+    ] {
+        write(listen, dir);
+        let failed = shell.run("server --config beespace.toml").await;
+        assert!(failed.code == 1 && failed.stderr.contains(message) && failed.stderr.contains(help), "{failed:?}");
+    }
 }
