@@ -31,7 +31,7 @@ pub enum Access {
 pub enum Right {
     /// See the repository, its builds, logs and decisions.
     Read,
-    /// Start, restart, cancel, approve and decline builds.
+    /// Start, promote, restart, cancel, approve and decline builds.
     Write,
     /// Change the repository's webhook and secrets.
     Admin,
@@ -94,6 +94,8 @@ rules! {
     POST "/{owner}/{name}/builds" Repository(Write);
     POST "/{owner}/{name}/{number}/restart" Repository(Write);
     POST "/{owner}/{name}/{number}/cancel" Repository(Write);
+    POST "/{owner}/{name}/{number}/promote" Repository(Write);
+    POST "/{owner}/{name}/{number}/rollback" Repository(Write);
     POST "/{owner}/{name}/{number}/approve" Repository(Write);
     POST "/{owner}/{name}/{number}/decline" Repository(Write);
     GET "/-/login" Anonymous;
@@ -120,6 +122,8 @@ rules! {
     GET "/api/v1/repositories/{owner}/{name}/builds/{number}/decisions" Repository(Read);
     POST "/api/v1/repositories/{owner}/{name}/builds/{number}/restart" Repository(Write);
     POST "/api/v1/repositories/{owner}/{name}/builds/{number}/cancel" Repository(Write);
+    POST "/api/v1/repositories/{owner}/{name}/builds/{number}/promote" Repository(Write);
+    POST "/api/v1/repositories/{owner}/{name}/builds/{number}/rollback" Repository(Write);
     POST "/api/v1/repositories/{owner}/{name}/builds/{number}/approve" Repository(Write);
     POST "/api/v1/repositories/{owner}/{name}/builds/{number}/decline" Repository(Write);
     GET "/api/v1/repositories/{owner}/{name}/builds/{number}/stages/{stage}/steps/{step}/log" Repository(Read);

@@ -194,13 +194,16 @@ impl From<ActionError> for Problem {
         match error {
             ActionError::Store(error) => error.into(),
             ActionError::NoStage { .. } => Self::new(StatusCode::NOT_FOUND, "not-found", detail),
-            ActionError::NothingBlocked { .. } | ActionError::Over { .. } => Self::conflict(detail),
+            ActionError::NothingBlocked { .. } | ActionError::Over { .. } | ActionError::NotSuccessful { .. } => {
+                Self::conflict(detail)
+            }
             ActionError::SeveralBlocked
             | ActionError::InvalidSubject(_)
             | ActionError::LongReason(_)
             | ActionError::SeveralRevisions
             | ActionError::InvalidCommit(_)
             | ActionError::InvalidRef(_)
+            | ActionError::InvalidTarget(_)
             | ActionError::ManyParams(_)
             | ActionError::InvalidParam(_) => Self::bad_request(detail),
             ActionError::NoSubject => Self::bad_request(detail).help("the build lists the digest as `subject` of each approval"),

@@ -90,7 +90,7 @@ pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Resu
     let (path, bytes) = match file.map_err(anyhow::Error::from)? {
         PipelineSource::File { path, bytes } => (path, bytes),
         // Whoever starts a build is told why nothing runs.
-        PipelineSource::Missing if build.event.started_revision().is_some() => {
+        PipelineSource::Missing if build.event.params().is_some() => {
             return Ok(ended_without_stages(build, Status::Error, no_file(commit).await));
         }
         PipelineSource::Missing => return Ok(Prepared::Ignored(no_file(commit).await)),

@@ -14,7 +14,7 @@ use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 
-pub use self::start::{StartRequest, start};
+pub use self::start::{DeploymentKind, StartRequest, deploy, start};
 use crate::app::App;
 use crate::clock::now;
 use crate::principal::Principal;
@@ -82,6 +82,10 @@ pub enum ActionError {
     InvalidCommit(String),
     #[error("{0} has a name that git does not allow")]
     InvalidRef(Revision),
+    #[error("{build} is {status}; only a successful build can be promoted or rolled back to")]
+    NotSuccessful { build: String, status: Status },
+    #[error("{0:?} is not the name of a target: 1 to 100 letters, digits, `.`, `_`, `-` and `/`")]
+    InvalidTarget(String),
     #[error("{0} params were given; at most {most} are possible", most = MAX_PARAMS)]
     ManyParams(usize),
     #[error(

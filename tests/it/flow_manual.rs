@@ -132,6 +132,57 @@ async fn requests_that_make_no_sense_are_refused() {
     assert!(beespace.builds().unwrap().iter().all(|build| build.event.kind() == EventKind::Push));
 }
 
+const DEPLOY: &str = "when: { event: [manual, promote, rollback] }\nsteps:\n  - name: test\n    image: busybox\n    when: { event: \
+                      manual }\n  - name: deploy\n    image: busybox\n    when: { target: \"prod*\" }\n    env: { OUTPUT: \"to ${{ \
+                      target }}\" }\n";
+
+async fn deploy(beespace: &Beespace, verb: &str, number: u64, target: &str) -> HttpResponse {
+    let path = format!("/api/v1/repositories/{REPO}/builds/{number}/{verb}");
+    beespace.admin().unwrap().post(&path, &json!({ "target": target })).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successful_build_is_promoted_and_rolled_back_to() {
+    let (gogs, beespace) = world("").await;
+    push(&gogs, "main", DEPLOY).await;
+    let built = run(&beespace, json!({}), 1).await;
+    assert_eq!(built.status, Status::Success, "{}", reason(&built));
+    // The branch moves on; the commit of the build is deployed.
+    push(&gogs, "main", "steps: [{ name: bad, image: busybox, env: { EXIT: \"1\" } }]\n").await;
+    for (number, verb, kind) in [(2, "promote", EventKind::Promote), (3, "rollback", EventKind::Rollback)] {
+        let answer = deploy(&beespace, verb, 1, "production").await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        assert_eq!(
+            (&answer.json().unwrap()["target"], &answer.json().unwrap()["promoted_build"]),
+            (&json!("production"), &json!(1))
+        );
+        let build = beespace.wait_until_finished(REPO, number).await.unwrap();
+        assert_eq!((build.status, build.event.kind(), build.sha()), (Status::Success, kind, built.sha()), "{build:#?}");
+        assert_eq!((build.event.branch(), build.trust()), (Some("main"), Trust::Trusted));
+        assert_eq!(beespace.step(&build, "test").unwrap().status, Status::Skipped);
+        let log = beespace.log(&build, "deploy").await.unwrap();
+        assert!(log.iter().any(|line| line == "to production"), "{log:#?}");
+    }
+    let elsewhere = deploy(&beespace, "promote", 1, "staging").await;
+    assert!(elsewhere.status.is_success(), "{}", elsewhere.body);
+    let build = beespace.wait_until_finished(REPO, 4).await.unwrap();
+    assert_eq!(beespace.step(&build, "deploy").unwrap().status, Status::Skipped, "its target does not match");
+    assert_eq!(deploy(&beespace, "promote", 1, "a b").await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_successful_build_is_promoted() {
+    let (gogs, beespace) = world("").await;
+    push(&gogs, "main", "steps: [{ name: bad, image: busybox, env: { EXIT: \"1\" } }]\n").await;
+    let failed = run(&beespace, json!({}), 1).await;
+    assert_eq!(failed.status, Status::Failure, "{}", reason(&failed));
+    for verb in ["promote", "rollback"] {
+        let answer = deploy(&beespace, verb, 1, "production").await;
+        assert_eq!(answer.status, StatusCode::CONFLICT, "{}", answer.body);
+        assert!(answer.body.contains("only a successful build"), "{}", answer.body);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_form_of_the_repository_offers_the_params_and_starts_a_build() {
     let (gogs, beespace) = world("").await;
@@ -148,6 +199,11 @@ async fn the_form_of_the_repository_offers_the_params_and_starts_a_build() {
     assert_eq!(build.event.params().unwrap()["level"], "minor");
     let page = session.get("/ada/hive/2").await.unwrap().body;
     assert!(page.contains("Started by") && page.contains("note=hi"), "{page}");
+    let fields = [("csrf", csrf.as_str()), ("target", "production"), ("param.note", "x")];
+    let promoted = session.form("/ada/hive/2/promote", &fields).await.unwrap();
+    assert!(page.contains(r#"action="/ada/hive/2/promote""#) && promoted.header("location") != "", "{promoted:?}");
+    let skipped = beespace.wait_until_finished(REPO, 3).await.unwrap();
+    assert_eq!((skipped.event.target(), skipped.status), (Some("production"), Status::Skipped), "the file does not ask for it");
     let forged = session.form("/ada/hive/builds", &[("csrf", "x"), ("of", "branch")]).await.unwrap();
     assert_eq!(forged.status, StatusCode::FORBIDDEN);
 }

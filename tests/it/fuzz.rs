@@ -164,6 +164,7 @@ fn whens_and_globs() {
             branch: Some(branch.to_owned()),
             tag: None,
             git_ref: String::new(),
+            target: None,
             changed: ChangedPaths::Known(vec![path.to_owned()]),
         };
         let when = |exclude: &[String]| {

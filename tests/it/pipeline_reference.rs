@@ -74,6 +74,7 @@ fn the_schema_accepts_what_the_reader_accepts() {
         with(json!({ "when": [{ "branch": "main" }, { "paths": ["a", "b"] }], "timeout": "1h30m", "x-any": [1] })),
         with(json!({ "clone": false, "env": { "A": 1, "B": true, "C": "", "D": { "from_secret": "d-1.x_y" } } })),
         with(json!({ "clone": { "depth": 0 } })),
+        with(json!({ "when": { "tag": "v*", "ref": "refs/tags/**", "target": ["production", "!test"] } })),
         with(
             json!({ "params": { "level": { "type": "choice", "options": ["a", "b"], "default": "a" }, "n-1": { "about": "x" } } }),
         ),

@@ -110,6 +110,12 @@ pub const VARIABLES: &[Variable] = &[
     variable("BEESPACE_TAG", "v1.2.0", "the tag that is built; empty for an event without one", |inputs| {
         inputs.build.event.tag().unwrap_or_default().to_owned()
     }),
+    variable("BEESPACE_TARGET", "production", "target of a promotion or rollback; empty for other events", |inputs| {
+        inputs.build.event.target().unwrap_or_default().to_owned()
+    }),
+    variable("BEESPACE_PARENT_NUMBER", "41", "number of the build that is promoted or rolled back to; else empty", |inputs| {
+        inputs.build.event.deployment().map(|deployment| deployment.of.to_string()).unwrap_or_default()
+    }),
     variable("BEESPACE_SHA", "95a2db4f0c3e7d5b1a6f8e9d2c4b6a8f0e1d3c5b", "the commit that is built", |inputs| {
         sha(inputs.build).to_owned()
     }),

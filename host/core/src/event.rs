@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::cause::{Cause, Push, Release, Tag, tag_ref};
 pub use self::kind::EventKind;
-pub use self::started::{GivenParams, Manual, Revision};
+pub use self::started::{Deployment, GivenParams, Manual, Revision, is_target_name};
 use crate::ids::{RepositoryId, RepositoryName, Sha};
 
 /// How an actor is identified.
@@ -131,6 +131,8 @@ impl Event {
             Cause::Tag(_) => EventKind::Tag,
             Cause::Release(_) => EventKind::Release,
             Cause::Manual(_) => EventKind::Manual,
+            Cause::Promote(_) => EventKind::Promote,
+            Cause::Rollback(_) => EventKind::Rollback,
         }
     }
 
@@ -142,6 +144,7 @@ impl Event {
             Cause::Tag(tag) => tag_ref(&tag.name),
             Cause::Release(release) => tag_ref(&release.tag),
             Cause::Manual(manual) => manual.revision.git_ref(),
+            Cause::Promote(deployment) | Cause::Rollback(deployment) => deployment.git_ref.clone(),
         }
     }
 
@@ -152,6 +155,7 @@ impl Event {
             Cause::Push(push) => Some(&push.branch),
             Cause::Tag(_) | Cause::Release(_) => None,
             Cause::Manual(manual) => manual.revision.branch(),
+            Cause::Promote(deployment) | Cause::Rollback(deployment) => deployment.branch.as_deref(),
         }
     }
 
@@ -163,6 +167,7 @@ impl Event {
             Cause::Tag(tag) => Some(&tag.name),
             Cause::Release(release) => Some(&release.tag),
             Cause::Manual(manual) => manual.revision.tag(),
+            Cause::Promote(deployment) | Cause::Rollback(deployment) => deployment.tag.as_deref(),
         }
     }
 
@@ -182,15 +187,31 @@ impl Event {
             Cause::Push(push) => Some(&push.after),
             Cause::Tag(_) | Cause::Release(_) => None,
             Cause::Manual(manual) => manual.revision.commit(),
+            Cause::Promote(deployment) | Cause::Rollback(deployment) => Some(&deployment.commit),
         }
     }
 
-    /// The revision of a build that began without an event of Gogs. Only a successful fetch can tell what it is.
+    /// The promotion or the rollback, if the event is one.
+    #[must_use]
+    pub fn deployment(&self) -> Option<&Deployment> {
+        match &self.cause {
+            Cause::Promote(deployment) | Cause::Rollback(deployment) => Some(deployment),
+            _ => None,
+        }
+    }
+
+    /// The target of a promotion or a rollback.
+    #[must_use]
+    pub fn target(&self) -> Option<&str> {
+        self.deployment().map(|deployment| deployment.target.as_str())
+    }
+
+    /// The revision that a person or a schedule asked for. Only a successful fetch tells which commit it is.
     #[must_use]
     pub fn started_revision(&self) -> Option<&Revision> {
         match &self.cause {
             Cause::Manual(manual) => Some(&manual.revision),
-            Cause::Push(_) | Cause::Tag(_) | Cause::Release(_) => None,
+            _ => None,
         }
     }
 
@@ -199,6 +220,7 @@ impl Event {
     pub fn params(&self) -> Option<&GivenParams> {
         match &self.cause {
             Cause::Manual(manual) => Some(&manual.params),
+            Cause::Promote(deployment) | Cause::Rollback(deployment) => Some(&deployment.params),
             Cause::Push(_) | Cause::Tag(_) | Cause::Release(_) => None,
         }
     }
@@ -222,7 +244,7 @@ impl Event {
         match &self.cause {
             Cause::Push(push) => push.head_commit().map(|commit| commit.message.as_str()),
             Cause::Release(release) => Some(release.title.as_str()).filter(|title| !title.is_empty()),
-            Cause::Tag(_) | Cause::Manual(_) => None,
+            Cause::Tag(_) | Cause::Manual(_) | Cause::Promote(_) | Cause::Rollback(_) => None,
         }
     }
 }

@@ -281,6 +281,7 @@ mod tests {
             branch: Some("main".to_owned()),
             tag: None,
             git_ref: "refs/heads/main".to_owned(),
+            target: None,
             changed: ChangedPaths::Known(Vec::new()),
         };
         StageConditions::of_steps(steps.iter().map(|step| step.when.as_ref()), &push)

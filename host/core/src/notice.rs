@@ -244,6 +244,7 @@ pub fn subject_document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Do
         "event": event.kind(),
         "ref": event.git_ref(),
         "tag": event.tag(),
+        "target": event.target(),
         "sha": build.sha(),
         "message": build.head.as_ref().map(|head| head.message.as_str()),
         "author": build.head.as_ref().map(|head| &head.author),

@@ -137,6 +137,7 @@ reason_codes! {
     WhenBranch "when-branch" "The branch does not match." "";
     WhenTag "when-tag" "The tag does not match." "";
     WhenRef "when-ref" "The ref does not match." "";
+    WhenTarget "when-target" "The target does not match." "";
     WhenPaths "when-paths" "No changed path matches." "";
     WhenPathsUnknown "when-paths-unknown" "The changed paths are unknown, so `paths` counts as matched." "";
     NothingFailed "nothing-failed" "The step runs only after a failure, and nothing has failed." "";

@@ -66,6 +66,12 @@ pub struct BuildBody {
     pub actor: String,
     /// The author as stated in the commit; anyone can forge it.
     pub author: Option<String>,
+    /// The target of a promotion or a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The number of the build that is promoted or rolled back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted_build: Option<u64>,
     /// The values for params that the build was started with.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, String>,
@@ -229,6 +235,8 @@ impl BuildBody {
             trust: build.head.as_ref().map(|_| build.trust().as_str().to_owned()),
             title: build_title::build_title(build),
             actor: build.event.sender.login.clone(),
+            target: build.event.target().map(str::to_owned),
+            promoted_build: build.event.deployment().map(|deployment| deployment.of),
             params: build.event.params().cloned().unwrap_or_default(),
             author: build.head.as_ref().map(|head| head.author.name.clone()),
             restarts: build.restart_of.map(|id| id.to_string()),

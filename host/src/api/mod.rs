@@ -64,6 +64,8 @@ fn api_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(build::decisions))
         .routes(routes!(build::restart))
         .routes(routes!(build::cancel))
+        .routes(routes!(start::promote))
+        .routes(routes!(start::rollback))
         .routes(routes!(build::approve))
         .routes(routes!(build::decline))
         .routes(routes!(step::log))

@@ -7,7 +7,7 @@ use super::build_common::{BuildName, build_name, build_path, post_action, short_
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::start::{self, StartArgs};
+use super::start::{self, DeployArgs, StartArgs};
 use super::times::{age, duration};
 use super::{Context, build_text, ignored_pushes, log, print_stderr, table, values};
 use crate::api::dto::{ApprovalAnswerBody, BuildBody};
@@ -42,6 +42,10 @@ pub enum BuildCommand {
     },
     /// Start a build of a branch, a tag or a commit
     Start(StartArgs),
+    /// Promote a successful build: build its commit again for a target
+    Promote(DeployArgs),
+    /// Roll a target back to a successful build: build its commit again for the target
+    Rollback(DeployArgs),
     /// Restart a build: build the same event again
     Restart {
         /// Number or id of the build, or `latest`
@@ -72,6 +76,8 @@ pub async fn run(context: &Context, command: BuildCommand) -> Result<Exit, Failu
             log::run(&client, &build_path(context, &client, build).await?, step.as_deref(), follow).await
         }
         BuildCommand::Start(args) => start::start(context, &client, args).await,
+        BuildCommand::Promote(args) => start::deploy(context, &client, "promote", args).await,
+        BuildCommand::Rollback(args) => start::deploy(context, &client, "rollback", args).await,
         BuildCommand::Restart { build } => {
             let old = build_path(context, &client, build).await?;
             restart(context, &client, &old).await

@@ -1,16 +1,16 @@
-//! `beespace build start`: starts a build without an event of Gogs.
+//! `beespace build start`, `promote` and `rollback`: start a build without an event of Gogs.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::build_common::build_name;
+use super::build_common::{BuildName, build_name, build_path};
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::{Context, print_stderr, table};
 use crate::api::dto::BuildBody;
-use crate::api::start::StartBody;
+use crate::api::start::{DeployBody, StartBody};
 use crate::urls::api_repository;
 
 /// The commit to build, and the values for the params.
@@ -25,6 +25,17 @@ pub struct StartArgs {
     /// Build this commit, 40 hex digits
     #[arg(long, group = "revision")]
     sha: Option<String>,
+    #[command(flatten)]
+    params: ParamArgs,
+}
+
+/// The build whose commit is built again, and its target.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DeployArgs {
+    /// Number or id of the successful build, or `latest`
+    build: BuildName,
+    /// Target, for example `production`; pipelines choose it with `when: { target: … }`
+    target: String,
     #[command(flatten)]
     params: ParamArgs,
 }
@@ -54,6 +65,14 @@ pub(super) async fn start(context: &Context, client: &Client, args: StartArgs) -
     let body = StartBody { branch, tag, sha, params: params.into_body() };
     let path = format!("{}/builds", api_repository(&context.target.repository()?));
     let build: BuildBody = client.post(&path, &body).await?;
+    report(context, client, &build)
+}
+
+/// Promotes or rolls back, as `verb` says.
+pub(super) async fn deploy(context: &Context, client: &Client, verb: &str, args: DeployArgs) -> Result<Exit, Failure> {
+    let DeployArgs { build, target, params } = args;
+    let body = DeployBody { target, params: params.into_body() };
+    let build: BuildBody = client.post(&format!("{}/{verb}", build_path(context, client, build).await?), &body).await?;
     report(context, client, &build)
 }
 

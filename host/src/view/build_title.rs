@@ -15,7 +15,14 @@ pub fn build_title(build: &Build) -> String {
     let message = if build.event.kind() == EventKind::Release { delivered.or(git) } else { git.or(delivered) };
     let line = message.and_then(|message| message.lines().map(str::trim).find(|line| !line.is_empty()));
     let shown = |line: &str| sanitize::line(&shorten(line, MAX_TITLE_CHARS));
-    line.map_or_else(|| unknown_title(build), shown)
+    format!("{}{}", deployment_prefix(build), line.map_or_else(|| unknown_title(build), shown))
+}
+
+/// `production: ` before the title of a promotion, `rollback of production: ` before that of a rollback.
+fn deployment_prefix(build: &Build) -> String {
+    let Some(target) = build.event.target() else { return String::new() };
+    let rollback = if build.event.kind() == EventKind::Rollback { "rollback of " } else { "" };
+    format!("{rollback}{target}: ")
 }
 
 fn unknown_title(build: &Build) -> String {

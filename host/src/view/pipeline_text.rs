@@ -164,8 +164,8 @@ fn when_lines(when: Option<&When>) -> Vec<String> {
 }
 
 fn conditions(all: &Conditions) -> String {
-    let Conditions { event, branch, tag, git_ref, paths, status } = all;
-    let names = [("branch", branch), ("tag", tag), ("ref", git_ref), ("paths", paths)];
+    let Conditions { event, branch, tag, git_ref, paths, target, status } = all;
+    let names = [("branch", branch), ("tag", tag), ("ref", git_ref), ("paths", paths), ("target", target)];
     let names = names.into_iter().map(|(name, value)| choice(name, value.as_ref()));
     let all = std::iter::once(choice("event", event.as_ref())).chain(names).chain([choice("status", status.as_ref())]);
     all.flatten().collect::<Vec<String>>().join(" and ")

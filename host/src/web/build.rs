@@ -21,6 +21,7 @@ use super::layout::{Layout, LiveScope};
 use super::pipeline_file::PipelineFileView;
 use super::repository::commit_url;
 use super::stage::{ApprovalView, StageView};
+use super::start::DeployForm;
 use super::{log_window, render_page};
 use crate::app::App;
 use crate::authorization::Authorized;
@@ -28,6 +29,7 @@ use crate::clock::now;
 use crate::html::Html;
 use crate::http_problem::Problem;
 use crate::store::build::Builds as _;
+use crate::urls::{self, BuildKey};
 use crate::view::policy_warning::PolicyWarning;
 use crate::view::trust::UNTRUSTED;
 use crate::view::{build_title, policy_warning, time};
@@ -73,6 +75,9 @@ pub struct BuildPage {
     restart_of: Option<(String, String)>,
     may_cancel: bool,
     may_restart: bool,
+    deploy: Vec<DeployForm>,
+    /// The build that is promoted or rolled back to: path and number.
+    promoted: Option<(String, String)>,
     callouts: Vec<Callout>,
     approvals: Vec<ApprovalView>,
     stages: Vec<StageView>,
@@ -147,6 +152,11 @@ impl BuildPage {
             restart_of: None,
             may_cancel: !build.status.is_over(),
             may_restart: build.status.is_over(),
+            deploy: DeployForm::of_build(build, stages),
+            promoted: build.event.deployment().map(|deployment| {
+                let key = BuildKey::Number(deployment.of);
+                (urls.below_base(&urls::build(repository, key)), format!("{}, target {}", deployment.of, deployment.target))
+            }),
             callouts: callouts(build, stages, decisions).into_iter().chain(warnings(decisions)).collect(),
             approvals: pending.filter_map(|(stage, approval)| ApprovalView::new(build, stage, approval, now)).collect(),
             stages: stages.iter().map(|stage| StageView::new(&urls, build, stage, now)).collect(),

@@ -63,6 +63,8 @@ pub fn router() -> Router<Arc<App>> {
         .route("/{owner}/{name}/{number}/{stage}/{step}", get(step::show))
         .route("/{owner}/{name}/{number}/restart", post(action::restart))
         .route("/{owner}/{name}/{number}/cancel", post(action::cancel))
+        .route("/{owner}/{name}/{number}/promote", post(start::promote))
+        .route("/{owner}/{name}/{number}/rollback", post(start::rollback))
         .route("/{owner}/{name}/{number}/approve", post(action::approve))
         .route("/{owner}/{name}/{number}/decline", post(action::decline))
         .route("/-/login", get(login::form).post(login::sign_in))

@@ -1,13 +1,14 @@
-//! The form on a repository's page that starts a build.
+//! The forms that start builds: of a repository, and of the commit of a build.
 
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Form, State};
 use axum::response::Redirect;
-use beespace_core::build::{Build, Phase};
+use beespace_core::build::{Build, Phase, Stage};
 use beespace_core::event::GivenParams;
 use beespace_core::pipeline::{Param, ParamKind};
+use beespace_core::status::Status;
 
 use super::action;
 use crate::app::App;
@@ -17,7 +18,7 @@ use crate::principal::Principal;
 use crate::store::StoreError;
 use crate::store::build::Builds;
 use crate::store::repository::Repository;
-use crate::user_action::{self, StartRequest};
+use crate::user_action::{self, DeploymentKind, StartRequest};
 
 /// What the name of a field begins with if it belongs to a param.
 const PARAM: &str = "param.";
@@ -53,19 +54,41 @@ impl StartForm {
     pub(super) fn new(read: &impl Builds, action: String, default_branch: &str, builds: &[Build]) -> Result<Self, StoreError> {
         let is_newest = |build: &&Build| build.event.branch() == Some(default_branch) && build.phase != Phase::Prepare;
         let stages = builds.iter().find(is_newest).map_or(Ok(Vec::new()), |build| read.stages(build.id))?;
-        let mut fields: Vec<ParamField> = Vec::new();
-        for (name, param) in stages.iter().flat_map(|stage| &stage.pipeline.params) {
-            if fields.iter().all(|field| field.name != *name) {
-                fields.push(ParamField::new("start", name, param));
-            }
-        }
-        Ok(Self { action, branch: default_branch.to_owned(), params: fields })
+        Ok(Self { action, branch: default_branch.to_owned(), params: ParamField::of_stages("start", &stages) })
+    }
+}
+
+/// The form that builds the commit of a build again for a target.
+#[derive(Debug)]
+pub struct DeployForm {
+    /// The last part of the path that the form is sent to.
+    pub action: &'static str,
+    pub label: &'static str,
+    pub params: Vec<ParamField>,
+}
+
+impl DeployForm {
+    /// The forms of a build that was successful; none otherwise.
+    pub(super) fn of_build(build: &Build, stages: &[Stage]) -> Vec<Self> {
+        let forms = [("promote", "Promote"), ("rollback", "Roll back")];
+        let forms = forms.into_iter().filter(|_| build.status == Status::Success);
+        forms.map(|(action, label)| Self { action, label, params: ParamField::of_stages(action, stages) }).collect()
     }
 }
 
 impl ParamField {
-    /// The field of a param in the form `form`.
-    pub(super) fn new(form: &str, name: &str, param: &Param) -> Self {
+    /// The fields of the params of all pipelines, in the form `form`.
+    fn of_stages(form: &str, stages: &[Stage]) -> Vec<Self> {
+        let mut fields: Vec<Self> = Vec::new();
+        for (name, param) in stages.iter().flat_map(|stage| &stage.pipeline.params) {
+            if fields.iter().all(|field| field.name != *name) {
+                fields.push(Self::new(form, name, param));
+            }
+        }
+        fields
+    }
+
+    fn new(form: &str, name: &str, param: &Param) -> Self {
         let options = match &param.kind {
             ParamKind::Choice { options } => options.clone(),
             ParamKind::Bool => ["true", "false"].map(str::to_owned).into(),
@@ -119,6 +142,38 @@ pub(super) async fn start(
         _ => request.branch = name,
     }
     let id = user_action::start(&app, repository?.into_inner(), request, &principal).await?;
+    Ok(Redirect::to(&app.urls.build(&app.build(id)?)))
+}
+
+pub(super) async fn promote(
+    state: State<Arc<App>>,
+    principal: Extension<Principal>,
+    build: Result<Authorized<Build>, Problem>,
+    form: Form<Vec<(String, String)>>,
+) -> Result<Redirect, Problem> {
+    deploy(state, principal, build, form, DeploymentKind::Promote).await
+}
+
+pub(super) async fn rollback(
+    state: State<Arc<App>>,
+    principal: Extension<Principal>,
+    build: Result<Authorized<Build>, Problem>,
+    form: Form<Vec<(String, String)>>,
+) -> Result<Redirect, Problem> {
+    deploy(state, principal, build, form, DeploymentKind::Rollback).await
+}
+
+async fn deploy(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    build: Result<Authorized<Build>, Problem>,
+    Form(fields): Form<Vec<(String, String)>>,
+    kind: DeploymentKind,
+) -> Result<Redirect, Problem> {
+    let fields = Fields::new(fields);
+    action::check_csrf(fields.get("csrf").unwrap_or_default(), &principal)?;
+    let target = fields.get("target").unwrap_or_default().to_owned();
+    let id = user_action::deploy(&app, &*build?, kind, target, fields.params(), &principal).await?;
     Ok(Redirect::to(&app.urls.build(&app.build(id)?)))
 }
 

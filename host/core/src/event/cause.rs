@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Commit;
-use super::started::Manual;
+use super::started::{Deployment, Manual};
 use crate::git_ref::{BRANCHES, TAGS};
 use crate::ids::Sha;
 
@@ -16,6 +16,8 @@ pub enum Cause {
     Tag(Tag),
     Release(Release),
     Manual(Manual),
+    Promote(Deployment),
+    Rollback(Deployment),
 }
 
 /// A push to a branch.

@@ -32,7 +32,7 @@ impl EventKind {
     ];
 
     /// The kinds that can happen in this version. A condition on another one would never hold.
-    pub const SUPPORTED: [Self; 4] = [Self::Push, Self::Tag, Self::Release, Self::Manual];
+    pub const SUPPORTED: [Self; 6] = [Self::Push, Self::Tag, Self::Release, Self::Manual, Self::Promote, Self::Rollback];
 
     /// The keyword in pipeline files.
     #[must_use]

@@ -31,6 +31,30 @@ pub enum Revision {
     Commit(Sha),
 }
 
+/// A successful build whose commit is built again for a target: a promotion, or a rollback to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// For example `production`; see [`is_target_name`].
+    pub target: String,
+    /// The number of that build.
+    pub of: u64,
+    pub commit: Sha,
+    /// Full name of the ref of that build.
+    pub git_ref: String,
+    /// Short name of its branch.
+    pub branch: Option<String>,
+    /// Short name of its tag.
+    pub tag: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: GivenParams,
+}
+
+/// Whether a target can have this name: 1 to 100 letters, digits, `.`, `_`, `-` and `/`.
+#[must_use]
+pub fn is_target_name(name: &str) -> bool {
+    (1..=100).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/'))
+}
+
 impl Revision {
     /// Full name of the ref; the commit itself if there is no ref.
     #[must_use]

@@ -45,6 +45,9 @@ pub struct Facts {
     /// Full name of the ref that is built.
     #[serde(default)]
     pub git_ref: String,
+    /// Target of a promotion or rollback. `None` for other events.
+    #[serde(default)]
+    pub target: Option<String>,
     pub changed: ChangedPaths,
 }
 
@@ -57,6 +60,7 @@ impl Facts {
             branch: event.branch().map(ToOwned::to_owned),
             tag: event.tag().map(ToOwned::to_owned),
             git_ref: event.git_ref(),
+            target: event.target().map(ToOwned::to_owned),
             changed: changed.bounded(),
         }
     }
@@ -95,6 +99,8 @@ pub fn pipeline_matches(when: Option<&When>, facts: &Facts) -> Result<Vec<Reason
     for conditions in alternatives(when) {
         let event = match &conditions.event {
             Some(choice) => match_event(choice, facts),
+            // Only promotions and rollbacks have a target, so the condition itself chooses them.
+            None if conditions.target.is_some() => Ok(()),
             None if DEFAULT_EVENTS.contains(&facts.event) => Ok(()),
             None => Err(not_a_default_event(facts)),
         };
@@ -189,7 +195,7 @@ pub fn runs_after_failure(when: Option<&When>) -> bool {
 /// The alternatives of a `when`; one without conditions if there is none.
 fn alternatives(when: Option<&When>) -> &[Conditions] {
     static UNCONDITIONAL: [Conditions; 1] =
-        [Conditions { event: None, branch: None, tag: None, git_ref: None, paths: None, status: None }];
+        [Conditions { event: None, branch: None, tag: None, git_ref: None, paths: None, target: None, status: None }];
     when.map_or(UNCONDITIONAL.as_slice(), |When(alternatives)| alternatives.as_slice())
 }
 
@@ -220,6 +226,7 @@ impl<'w, 'f> Evaluator<'w, 'f> {
             (&conditions.branch, "branch", ReasonCode::WhenBranch, facts.branch.as_deref()),
             (&conditions.tag, "tag", ReasonCode::WhenTag, facts.tag.as_deref()),
             (&conditions.git_ref, "ref", ReasonCode::WhenRef, Some(facts.git_ref.as_str())),
+            (&conditions.target, "target", ReasonCode::WhenTarget, facts.target.as_deref()),
         ];
         for (choice, what, code, name) in names {
             let matched = choice.as_ref().map_or(Ok(()), |choice| match_name(choice, what, name));
@@ -418,6 +425,7 @@ mod tests {
             branch: Some(branch.to_owned()),
             tag: None,
             git_ref: format!("refs/heads/{branch}"),
+            target: None,
             changed: ChangedPaths::Known(paths.to_vec()),
         }
     }
@@ -436,6 +444,7 @@ mod tests {
             branch: None,
             tag: Some(name.to_owned()),
             git_ref: format!("refs/tags/{name}"),
+            target: None,
             changed: ChangedPaths::Unknown("a tag".to_owned()),
         };
         let matches = |conditions: Conditions, facts: &Facts| {
@@ -451,6 +460,20 @@ mod tests {
             matches(git_ref("refs/tags/**"), &facts("main", &[])).unwrap_err(),
             "the ref is `refs/heads/main`, expected `refs/tags/**`"
         );
+    }
+
+    #[test]
+    fn a_target_chooses_promotions_and_rollbacks_without_an_event() {
+        let to = |target: &str| Facts { event: EventKind::Promote, target: Some(target.to_owned()), ..facts("main", &[]) };
+        let when = |conditions: Conditions| When(vec![conditions]);
+        let production = when(Conditions { target: choice(vec!["prod*".to_owned()], vec![]), ..Conditions::default() });
+        assert_eq!(pipeline_matches(Some(&production), &to("production")), Ok(vec![]));
+        let refused = |facts: &Facts| pipeline_matches(Some(&production), facts).unwrap_err().parts[0].to_string();
+        assert_eq!(refused(&to("staging")), "the target is `staging`, expected `prod*`");
+        assert_eq!(refused(&facts("main", &[])), "the event has no target, expected `prod*`");
+        let not_staging = when(Conditions { target: choice(vec![], vec!["staging".to_owned()]), ..Conditions::default() });
+        assert!(pipeline_matches(Some(&not_staging), &facts("main", &[])).is_err(), "a push has no target");
+        assert!(pipeline_matches(None, &to("production")).is_err(), "a promotion is not among the default events");
     }
 
     fn choice<T>(include: Vec<T>, exclude: Vec<T>) -> Option<Choice<T>> {

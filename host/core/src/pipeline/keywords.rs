@@ -123,11 +123,11 @@ pub(super) const STEP: Keywords = Keywords {
 
 pub(super) const WHEN: Keywords = Keywords {
     location: "in a `when`",
-    known: &["event", "branch", "tag", "ref", "paths", "status"],
-    planned: &["target", "cron", "matrix", "repo", "author", "platform"],
+    known: &["event", "branch", "tag", "ref", "paths", "target", "status"],
+    planned: &["cron", "matrix", "repo", "author", "platform"],
     foreign: &[
         foreign("path", "Woodpecker", "use `paths`"),
-        foreign("evaluate", "Woodpecker", "the conditions are `event`, `branch`, `tag`, `ref`, `paths` and `status`"),
+        foreign("evaluate", "Woodpecker", "the conditions are `event`, `branch`, `tag`, `ref`, `paths`, `target` and `status`"),
         foreign("instance", "Drone", "a file belongs to one instance: remove it"),
         foreign("branches", "GitHub Actions", "use `branch`"),
     ],
@@ -185,7 +185,7 @@ pub(super) const FOREIGN_PARAM_TYPES: &[ForeignKeyword] = &[
 /// Events of other CI servers.
 pub(super) const FOREIGN_EVENTS: &[ForeignKeyword] = &[
     foreign("custom", "Drone", "use `manual`"),
-    foreign("deployment", "Woodpecker", "the equivalent is `promote`, which is not supported yet"),
+    foreign("deployment", "Woodpecker", "use `promote`"),
     foreign("pull-request", "another CI server", "the equivalent is `pull_request`, which is not supported yet"),
     foreign("workflow_dispatch", "GitHub Actions", "use `manual`"),
     foreign("schedule", "GitHub Actions", "the equivalent is `cron`, which is not supported yet"),

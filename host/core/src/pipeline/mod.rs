@@ -238,6 +238,9 @@ pub struct Conditions {
     pub git_ref: Option<Choice<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paths: Option<Choice<String>>,
+    /// Targets of promotions and rollbacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Choice<String>>,
     /// Only in a step: `success` (no counted failure so far) and `failure` (a counted failure so far).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Choice<Status>>,

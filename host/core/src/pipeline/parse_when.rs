@@ -64,6 +64,7 @@ impl Reader {
             tag: fields.get("tag").and_then(|entry| self.choice(entry, path, (Self::tag_glob, Self::tag_glob))),
             git_ref: fields.get("ref").and_then(|entry| self.choice(entry, path, (Self::ref_glob, Self::ref_glob))),
             paths: fields.get("paths").and_then(|entry| self.choice(entry, path, (Self::path_glob, Self::path_glob))),
+            target: fields.get("target").and_then(|entry| self.choice(entry, path, (Self::glob, Self::glob))),
             status: status.and_then(|entry| self.choice(entry, path, (Self::status, Self::status))),
         }
     }

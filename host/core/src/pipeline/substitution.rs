@@ -245,6 +245,7 @@ impl Values {
             (Path::Event, Some(event.kind().as_str().to_owned())),
             (Path::Branch, event.branch().map(ToOwned::to_owned)),
             (Path::Tag, event.tag().map(ToOwned::to_owned)),
+            (Path::Target, event.target().map(ToOwned::to_owned)),
             (Path::Sha, sha.map(ToString::to_string)),
             (Path::ShortSha, sha.map(|sha| sha.short().to_owned())),
             (Path::Number, number.map(|number| number.to_string())),
