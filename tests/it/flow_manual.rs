@@ -148,7 +148,7 @@ async fn a_successful_build_is_promoted_and_rolled_back_to() {
     let built = run(&beespace, json!({}), 1).await;
     assert_eq!(built.status, Status::Success, "{}", reason(&built));
     // The branch moves on; the commit of the build is deployed.
-    push(&gogs, "main", "steps: [{ name: bad, image: busybox, env: { EXIT: \"1\" } }]\n").await;
+    push(&gogs, "main", "steps: [{ name: bad, image: busybox, env: { EXIT_CODE: \"1\" } }]\n").await;
     for (number, verb, kind) in [(2, "promote", EventKind::Promote), (3, "rollback", EventKind::Rollback)] {
         let answer = deploy(&beespace, verb, 1, "production").await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
@@ -173,7 +173,7 @@ async fn a_successful_build_is_promoted_and_rolled_back_to() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_successful_build_is_promoted() {
     let (gogs, beespace) = world("").await;
-    push(&gogs, "main", "steps: [{ name: bad, image: busybox, env: { EXIT: \"1\" } }]\n").await;
+    push(&gogs, "main", "steps: [{ name: bad, image: busybox, env: { EXIT_CODE: \"1\" } }]\n").await;
     let failed = run(&beespace, json!({}), 1).await;
     assert_eq!(failed.status, Status::Failure, "{}", reason(&failed));
     for verb in ["promote", "rollback"] {
