@@ -1,21 +1,18 @@
 //! Prepares a build: source, pipeline, admit, plan, admit, stages. Nothing here uses the engine.
 
+mod pipelines;
+
 use std::time::Duration;
 
-use beespace_core::build::{Build, PipelineFile, Stage};
-use beespace_core::diagnostic::Diagnostic;
+use beespace_core::build::Build;
 use beespace_core::event::EventKind;
-use beespace_core::pipeline::eval_when::pipeline_matches;
-use beespace_core::pipeline::substitution::Path;
-use beespace_core::pipeline::{self, ParsedPipeline, Pipeline, params};
+use beespace_core::pipeline::{ParsedPipeline, params};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
-use tokio::task::spawn_blocking;
 
 use crate::app::App;
 use crate::clock::now;
-use crate::planning;
 use crate::repository_identity;
 use crate::source::{self, ChangeSet, FetchAttempt, FetchedCommit, PipelineSource, Resolution, SourceError};
 use crate::store::StoreError;
@@ -80,15 +77,15 @@ async fn wait_or_give_up(app: &App, build: &Build, error: &SourceError) -> Resul
     Err(WorkError::Wait { until: now() + delay })
 }
 
-/// `pipeline ─▶ admit ─▶ plan ─▶ admit`: the stages of the commit's pipeline file, or why there are none.
+/// `pipeline ─▶ admit ─▶ plan ─▶ admit`: the stages of the commit's pipelines, or why there are none.
 ///
 /// # Errors
 /// The mirror cannot be read.
 pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Result<Prepared, WorkError> {
     let mirror = app.mirrors.of(build.event.repository.id);
-    let (file, (change_set, facts)) = tokio::join!(source::read_pipeline_file(commit), ChangeSet::read(mirror, &build));
-    let (path, bytes) = match file.map_err(anyhow::Error::from)? {
-        PipelineSource::File { path, bytes } => (path, bytes),
+    let (files, (change_set, facts)) = tokio::join!(source::read_pipeline_files(commit), ChangeSet::read(mirror, &build));
+    let files = match files.map_err(anyhow::Error::from)? {
+        PipelineSource::Files(files) => files,
         // Whoever starts a build is told why nothing runs.
         PipelineSource::Missing if build.event.params().is_some() => {
             return Ok(ended_without_stages(build, Status::Error, no_file(commit).await));
@@ -96,71 +93,30 @@ pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Resu
         PipelineSource::Missing => return Ok(Prepared::Ignored(no_file(commit).await)),
         PipelineSource::Unreadable(reason) => return Ok(ended_without_stages(build, Status::Error, reason)),
     };
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let parsed = match pipeline::read(&path, &bytes) {
-        Ok(parsed) => parsed,
-        Err(diagnostics) => {
-            let reason = invalid_file(&path, diagnostics.len());
-            build.file = Some(PipelineFile { path, text, diagnostics, spans: Default::default() });
-            return Ok(ended_without_stages(build, Status::Error, reason));
-        }
+    let pipelines = match pipelines::read(&mut build, &files) {
+        Ok(pipelines) => pipelines,
+        Err(reason) => return Ok(ended_without_stages(build, Status::Error, reason)),
     };
-    build.file = Some(PipelineFile { path: path.clone(), text, diagnostics: Vec::new(), spans: parsed.spans.clone() });
-    if build.event.kind() == EventKind::Release && !parsed.pipeline.names_event(EventKind::Release) {
+    let names_release = |parsed: &ParsedPipeline| parsed.pipeline.names_event(EventKind::Release);
+    if build.event.kind() == EventKind::Release && !pipelines.iter().any(names_release) {
         return Ok(Prepared::Ignored(no_release_pipeline()));
     }
-    if let Err(reason) = params::check(&[&parsed.pipeline], &build.event) {
+    let declared: Vec<_> = pipelines.iter().map(|parsed| &parsed.pipeline).collect();
+    if let Err(reason) = params::check(&declared, &build.event) {
         return Ok(ended_without_stages(build, Status::Error, reason));
     }
-    let when = parsed.pipeline.when.clone();
-    // The comparison of many paths with many patterns takes a while, so it has a thread of its own.
-    let matched = spawn_blocking(move || pipeline_matches(when.as_ref(), &facts)).await.map_err(anyhow::Error::from)?;
-    let remarks = match matched {
-        Ok(remarks) => remarks,
-        Err(reason) => {
-            let reason = when_of_pipeline(reason);
-            return Ok(ended_without_stages(build, Status::Skipped, reason));
-        }
-    };
-    let pipeline = match with_values(app, &mut build, &path, &parsed).await? {
-        Ok(pipeline) => pipeline,
-        Err(diagnostics) => return Ok(invalid_values(build, diagnostics)),
-    };
-    let (stage, decisions) = planning::plan_stage(app, &build, pipeline, &change_set).await;
-    let stage = Stage { remarks: remarks.into_iter().chain(stage.remarks).collect(), ..stage };
-    Ok(Prepared::Stages { build: Box::new(build), stages: vec![stage], decisions })
-}
-
-/// Puts the values of the build into its pipeline. A pipeline that contains the number of the build needs it now.
-async fn with_values(
-    app: &App,
-    build: &mut Build,
-    path: &str,
-    parsed: &ParsedPipeline,
-) -> Result<Result<Pipeline, Vec<Diagnostic>>, StoreError> {
-    if parsed.substitutions.contains(&Path::Number) && build.number.is_none() {
-        build.number = Some(app.store.assign_number(build.id).await?);
+    let mut matched = pipelines::match_all(pipelines, facts).await?;
+    if let [only] = matched.as_slice()
+        && let Err(reason) = &only.answer
+    {
+        let reason = reason.clone();
+        return Ok(ended_without_stages(build, Status::Skipped, reason));
     }
-    let params = params::values(&parsed.pipeline, &build.event);
-    Ok(pipeline::substitute(path, parsed, &build.values().with_params(&params)))
-}
-
-/// The file is valid, but not with the values of this build.
-fn invalid_values(mut build: Build, diagnostics: Vec<Diagnostic>) -> Prepared {
-    let path = build.file.as_ref().map_or("the pipeline file", |file| &file.path);
-    let reason = Reason::new(ReasonCode::InvalidFile, format!("{path} is invalid with the values of this build"));
-    if let Some(file) = &mut build.file {
-        file.diagnostics = diagnostics;
+    if let Err(reason) = pipelines::set_values(app, &mut build, &mut matched).await? {
+        return Ok(ended_without_stages(build, Status::Error, reason));
     }
-    ended_without_stages(build, Status::Error, reason)
-}
-
-/// Says that the `when` of the pipeline itself did not match, without a second level for the same fact.
-fn when_of_pipeline(reason: Reason) -> Reason {
-    match &*reason.message {
-        "`when` does not match" => Reason { message: "the pipeline's `when` does not match".to_owned(), ..reason },
-        _ => Reason::new(ReasonCode::WhenMismatch, "the pipeline's `when` does not match").part(reason),
-    }
+    let (stages, decisions) = pipelines::plan_all(app, &build, matched, &change_set).await;
+    Ok(Prepared::Stages { build: Box::new(build), stages, decisions })
 }
 
 /// The tag of a release is built as a tag, so a file that does not ask for releases wants no second build.
@@ -172,12 +128,6 @@ fn no_release_pipeline() -> Reason {
 async fn no_file(commit: &FetchedCommit) -> Reason {
     let help = source::missing_file_help(commit).await;
     Reason::new(ReasonCode::NoPipelineFile, format!("no pipeline file at {}", commit.head.sha.short())).help(help)
-}
-
-fn invalid_file(path: &str, count: usize) -> Reason {
-    let problems = if count == 1 { "a problem".to_owned() } else { format!("{count} problems") };
-    Reason::new(ReasonCode::InvalidFile, format!("{path} has {problems}"))
-        .help("run `beespace lint` to check the file before you push")
 }
 
 /// The build ends without a stage.

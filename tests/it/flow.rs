@@ -175,7 +175,7 @@ async fn an_invalid_pipeline_file_is_an_error_with_every_problem() {
     push(&gogs, "steps:\n  - name: a\n    imag: busybox\n  - name: b\n    image: busybox\n    commands: [x]\n", "Typos").await;
     let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Error);
-    let file = build.file.unwrap();
+    let file = build.files.first().unwrap();
     assert!(file.diagnostics.len() >= 2, "{:#?}", file.diagnostics);
     assert!(file.diagnostics.iter().all(|problem| problem.span.is_some()));
 }
@@ -183,7 +183,8 @@ async fn an_invalid_pipeline_file_is_an_error_with_every_problem() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_without_a_pipeline_file_is_ignored_with_a_reason() {
     let (gogs, beespace) = world("").await;
-    for (pushed, file, helps) in [(1, "README.md", "add a `.beespace.yml`"), (2, ".beespace/test.yml", "are not supported yet")] {
+    let files = [("README.md", "add a `.beespace.yml`"), (".beespace/README.md", "add a file such as `.beespace/test.yml`")];
+    for (pushed, (file, helps)) in (1..).zip(files) {
         gogs.push(REPO, "main", &[(file, "# Hive")], "No pipeline").await.unwrap();
         let fates = beespace
             .wait_for("the outcome of the push", async || {

@@ -71,7 +71,7 @@ async fn a_file_that_is_invalid_with_the_values_of_the_build_is_an_error() {
     push(&gogs, "steps:\n- { name: build, image: \"app:${{ tag }}\" }", "First").await;
     let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Error, "{build:#?}");
-    let [problem] = &*build.file.as_ref().unwrap().diagnostics else { panic!("{build:#?}") };
+    let [problem] = &*build.files[0].diagnostics else { panic!("{build:#?}") };
     assert!(problem.message.starts_with("`app:` is not a valid image name"), "{problem}");
     assert_eq!(problem.span.unwrap().line, 2);
 }

@@ -58,7 +58,7 @@ async fn the_pipeline_file_has_one_of_two_names_and_a_wrong_name_is_noticed() {
     let (gogs, beespace) = world().await;
     gogs.push(HIVE, "main", &[(".beespace.yaml", FILE)], "The longer suffix").await.unwrap();
     let build = beespace.wait_until_finished(HIVE, 1).await.unwrap();
-    assert_eq!((build.status, build.file.unwrap().path.as_str()), (Status::Success, ".beespace.yaml"));
+    assert_eq!((build.status, build.files.first().unwrap().path.as_str()), (Status::Success, ".beespace.yaml"));
 
     gogs.push(HIVE, "main", &[(".beespace.yml", FILE)], "Both").await.unwrap();
     let build = beespace.wait_until_finished(HIVE, 2).await.unwrap();
@@ -67,7 +67,7 @@ async fn the_pipeline_file_has_one_of_two_names_and_a_wrong_name_is_noticed() {
 
     for (name, help) in [
         ("beespace.yml", "rename `beespace.yml` to `.beespace.yml`"),
-        (".beespace/ci.yml", "files in `.beespace/` are not supported yet"),
+        (".beespace/ci.json", "add a file such as `.beespace/test.yml`"),
         (".drone.yml", "`.drone.yml` is not read: add a `.beespace.yml`"),
         ("README", "add a `.beespace.yml` to the root of the repository"),
     ] {

@@ -59,6 +59,7 @@ const CORE: Layers = &[
     ("rule_set", &["digest", "plan", "policy"]),
     ("sanitize", &[]),
     ("script", &[]),
+    ("stage_graph", &["build", "reason", "reason_code", "status", "time", "user_action"]),
     ("status", &[]),
     ("step_type", &["plan", "policy", "status"]),
     ("time", &[]),

@@ -26,6 +26,7 @@ mod flow;
 mod flow_hostile;
 mod flow_manual;
 mod flow_modes;
+mod flow_pipelines;
 mod flow_rounds_wait;
 mod flow_settings;
 mod flow_source;

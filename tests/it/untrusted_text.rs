@@ -162,7 +162,7 @@ async fn text_from_repositories_and_containers_is_always_escaped() {
         let build = beespace.wait_until_finished(REPO, number).await.unwrap();
         let page = beespace.anonymous().get(&format!("/ada/hive/{number}")).await.unwrap().body;
         assert!(page.contains(HOSTILE_MARK), "build {number} is {}: {page}", build.status);
-        ends.push((build.status, build.file.is_some_and(|file| file.diagnostics.is_empty()), build.reason));
+        ends.push((build.status, build.files.first().is_some_and(|file| file.diagnostics.is_empty()), build.reason));
     }
     assert!(ends.iter().filter(|(_, is_right, _)| *is_right).count() > 3, "{ends:#?}");
     is_text_everywhere(&beespace, builds).await;

@@ -153,12 +153,12 @@ impl BuildSeed {
         let message = format!("Mend what build {} found", self.number);
         let base = Base::Unknown("the branch is new".to_owned());
         build.head = Some(Head { sha: build.event.sha().unwrap().clone(), message, author: ada(), base });
-        build.file = Some(PipelineFile {
+        build.files = vec![PipelineFile {
             path: ".beespace.yml".to_owned(),
             text: PIPELINE_FILE.to_owned(),
             diagnostics: Vec::new(),
-            spans: self.located.spans.clone(),
-        });
+            documents: vec![self.located.spans.clone()],
+        }];
         let (stage, decisions) = self.stage(id);
         let prepared = Prepared::Stages { build: Box::new(build), stages: vec![stage], decisions };
         Ok(self.store.store_prepared(id, prepared, now()).await?)

@@ -1,16 +1,17 @@
 //! A build and its parts in their current state: one execution for one event.
 
+mod pipeline_file;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::diagnostic::Diagnostic;
 use crate::event::{Claim, Event};
 use crate::exit::Exit;
 use crate::ids::{BuildId, DecisionId, DeliveryId, Sha, StageId, StageNumber, StepNumber};
 use crate::pipeline::substitution::Values;
-use crate::pipeline::{Pipeline, Spans};
+use crate::pipeline::{Pipeline, Place};
 use crate::plan::StepPlan;
 use crate::policy::Finding;
 use crate::policy::approval::PendingApproval;
@@ -19,6 +20,7 @@ use crate::reason_code::ReasonCode;
 use crate::status::Status;
 use crate::time::Timestamp;
 use crate::trust::Trust;
+pub use pipeline_file::PipelineFile;
 
 /// One execution for one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +44,9 @@ pub struct Build {
     pub reason: Option<Reason>,
     /// The commit as git describes it; `None` before the source is fetched.
     pub head: Option<Head>,
-    /// The pipeline file and the problems found in it.
-    pub file: Option<PipelineFile>,
+    /// The pipeline files, sorted by path, and the problems found in them; empty before the source is fetched.
+    #[serde(default, alias = "file", deserialize_with = "pipeline_file::one_or_several")]
+    pub files: Vec<PipelineFile>,
     pub phase: Phase,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
@@ -72,7 +75,7 @@ impl Build {
             status: Status::Pending,
             reason: Some(Reason::new(ReasonCode::WaitingForSource, "waiting for its source")),
             head: None,
-            file: None,
+            files: Vec::new(),
             phase: Phase::Prepare,
             created_at: at,
             started_at: None,
@@ -148,17 +151,6 @@ pub enum Base {
     Unknown(String),
 }
 
-/// The exact text that was read, and every problem found in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PipelineFile {
-    /// Path in the repository.
-    pub path: String,
-    pub text: String,
-    pub diagnostics: Vec<Diagnostic>,
-    /// The location of each part of the normal form in the file, so that a finding about a part can be shown at its line.
-    pub spans: Spans,
-}
-
 /// One pipeline that executes in a build, with its own workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
@@ -166,6 +158,9 @@ pub struct Stage {
     pub number: StageNumber,
     /// The pipeline as admitted, with the policies' patches applied.
     pub pipeline: Pipeline,
+    /// Where the pipeline comes from.
+    #[serde(default)]
+    pub place: Place,
     pub status: Status,
     pub reason: Option<Reason>,
     /// Conditions of its `when` that could not be checked and therefore count as met.
@@ -199,6 +194,7 @@ impl Stage {
             build: id.build,
             number: id.stage,
             pipeline,
+            place: Place::default(),
             status: Status::Pending,
             reason: None,
             remarks: Vec::new(),

@@ -13,7 +13,8 @@
 //! | | [`rule_set`]: what decisions depend on besides their subjects |
 //! | plan | [`plan`]: the work of a step; [`image_ref`]: image references; [`script`]: the step's script |
 //! | | [`metadata_service`]: addresses that no container and no plugin may reach |
-//! | run | [`build`]: builds, stages, steps; [`graph`]: scheduling; [`environment`]: variables; [`step_type`]: later rounds |
+//! | run | [`build`]: builds, stages, steps; [`stage_graph`], [`graph`]: scheduling; [`environment`]: variables |
+//! | | [`step_type`]: later rounds |
 //! | | [`user_action`]: approve, decline, cancel |
 //! | log | [`output`]: streams of a container; [`mask`]: secrets in the output |
 //! | outcome | [`exit`]: the end of a container; [`status`]; [`reason`] |
@@ -55,6 +56,7 @@ pub mod script;
 pub mod build;
 pub mod environment;
 pub mod graph;
+pub mod stage_graph;
 pub mod step_type;
 pub mod user_action;
 

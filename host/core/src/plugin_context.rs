@@ -187,7 +187,7 @@ mod tests {
                 author: claim(),
                 base: Base::Commit(sha("c")),
             }),
-            file: None,
+            files: Vec::new(),
             phase: Phase::Prepare,
             created_at: Timestamp(0),
             started_at: None,

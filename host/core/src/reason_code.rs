@@ -120,8 +120,10 @@ reason_codes! {
     InvalidRepositoryName "invalid-repository-name" "The name is not of the form `OWNER/NAME`." "";
 
     #[doc = "Pipeline file"]
-    NoPipelineFile "no-pipeline-file" "The commit has no pipeline file." "Add `.beespace.yml` to the root of the repository.";
-    InvalidFile "invalid-file" "The pipeline file has problems." "Run `beespace lint` to check the file before you push.";
+    NoPipelineFile "no-pipeline-file" "The commit has no pipeline file."
+        "Add `.beespace.yml` to the root of the repository, or files to `.beespace/`.";
+    InvalidFile "invalid-file" "The pipeline files have problems, or exclude each other."
+        "Run `beespace lint` to check the files before you push.";
     InvalidParams "invalid-params" "The params of the build do not match `params` of its pipeline file."
         "Start the build again with the listed params.";
     InvalidStepSettings "invalid-step-settings" "`with` of a step does not match the schema of its step type."

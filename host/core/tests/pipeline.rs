@@ -2,15 +2,15 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `pipeline.yml` | the pipeline file |
+//! | `pipeline.yml` | the pipeline file; instead of it, a folder `.beespace` with several files |
 //! | `event.json` | facts, if the case tests `when`; `failed` are the names of steps that have failed so far |
 //! | `values.json` | values of paths, if the case tests substitutions |
-//! | `expected.json` | for a valid file: its normal form, the plans of its image steps, and with facts what runs |
+//! | `expected.json` | for valid files: the normal form, the plans of the image steps, and with facts what runs; of several pipelines a list |
 //! | `expected.txt` | for an invalid file: all diagnostics |
 //! | `spans.txt` | optional: the location of each part of the normal form |
 //!
 //! `UPDATE=1 cargo test -p beespace-core --test pipeline` rewrites the expected files; review the diff before you commit it.
-#![expect(clippy::unwrap_used, reason = "an unexpected value fails the test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "an unexpected value fails the test")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,13 +21,14 @@ use beespace_core::diagnostic::Diagnostic;
 use beespace_core::ids::StepNumber;
 use beespace_core::pipeline::eval_when::{Facts, StageConditions, pipeline_matches};
 use beespace_core::pipeline::substitution::{self, Values};
-use beespace_core::pipeline::{Action, ParsedPipeline, Step, read, substitute};
+use beespace_core::pipeline::{Action, ParsedPipeline, SourceFile, Step, read_files, substitute};
 use beespace_core::plan;
 use beespace_core::reason::Reason;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-const ALLOWED: [&str; 6] = ["pipeline.yml", "event.json", "values.json", "expected.json", "expected.txt", "spans.txt"];
+const ALLOWED: [&str; 7] =
+    ["pipeline.yml", ".beespace", "event.json", "values.json", "expected.json", "expected.txt", "spans.txt"];
 
 #[derive(Deserialize)]
 struct Given {
@@ -44,21 +45,37 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
+/// The pipeline files of a case, each with its path.
+fn files(case: &Path) -> Vec<(String, Vec<u8>)> {
+    let Ok(folder) = fs::read_dir(case.join(".beespace")) else {
+        let file = case.join("pipeline.yml");
+        return vec![("pipeline.yml".to_owned(), fs::read(&file).unwrap())];
+    };
+    let mut files: Vec<_> = folder
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            (format!(".beespace/{}", path.file_name().unwrap().to_str().unwrap()), fs::read(&path).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
 #[test]
 fn every_case_reads_as_expected() {
     let update = std::env::var_os("UPDATE").is_some();
     let mut wrong = Vec::new();
     for case in cases() {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
-        let text = fs::read(case.join("pipeline.yml")).unwrap_or_else(|error| panic!("{name}: pipeline.yml: {error}"));
+        let files = files(&case);
         let given = fs::read(case.join("event.json")).ok();
         let given: Option<Given> = given.map(|json| serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{name}: {e}")));
-        let (file, other, actual) = match read_with_values(&case, &text) {
-            Ok(located) => {
+        let (file, other, actual) = match read_with_values(&case, &files) {
+            Ok(all) => {
                 if case.join("spans.txt").exists() {
-                    compare(&case.join("spans.txt"), &spans(&located), update, &mut wrong);
+                    compare(&case.join("spans.txt"), &all.iter().map(spans).collect::<String>(), update, &mut wrong);
                 }
-                ("expected.json", "expected.txt", normal_form(&located, given.as_ref()))
+                ("expected.json", "expected.txt", normal_forms(&all, given.as_ref()))
             }
             Err(diagnostics) => {
                 let lines = diagnostics.iter().map(|diagnostic| format!("[{}] {diagnostic}\n", diagnostic.code));
@@ -90,16 +107,20 @@ fn every_file_of_a_case_is_used() {
     }
 }
 
-/// Reads a file, and puts the values of the case into its substitutions.
-fn read_with_values(case: &Path, text: &[u8]) -> Result<ParsedPipeline, Vec<Diagnostic>> {
-    let located = read("pipeline.yml", text)?;
-    let Ok(values) = fs::read(case.join("values.json")) else { return Ok(located) };
+/// Reads the files, and puts the values of the case into their substitutions.
+fn read_with_values(case: &Path, files: &[(String, Vec<u8>)]) -> Result<Vec<ParsedPipeline>, Vec<Diagnostic>> {
+    let sources: Vec<_> = files.iter().map(|(path, bytes)| SourceFile { path, bytes }).collect();
+    let all = read_files(&sources)?;
+    let Ok(values) = fs::read(case.join("values.json")) else { return Ok(all) };
     let values: BTreeMap<String, String> = serde_json::from_slice(&values).unwrap();
     let values = values
         .into_iter()
         .fold(Values::default(), |values, (path, value)| values.with(substitution::Path::parse(&path).unwrap(), value));
-    let pipeline = substitute("pipeline.yml", &located, &values)?;
-    Ok(ParsedPipeline { pipeline, ..located })
+    let with_values = |located: ParsedPipeline| {
+        let pipeline = substitute(&files[usize::from(located.place.file)].0, &located, &values)?;
+        Ok(ParsedPipeline { pipeline, ..located })
+    };
+    all.into_iter().map(with_values).collect()
 }
 
 fn compare(file: &Path, actual: &str, update: bool, wrong: &mut Vec<String>) {
@@ -116,7 +137,18 @@ fn compare(file: &Path, actual: &str, update: bool, wrong: &mut Vec<String>) {
     }
 }
 
-fn normal_form(located: &ParsedPipeline, given: Option<&Given>) -> String {
+fn normal_forms(all: &[ParsedPipeline], given: Option<&Given>) -> String {
+    let forms: Vec<Value> = all.iter().map(|one| normal_form(one, given)).collect();
+    let expected = match forms.as_slice() {
+        [only] => only.clone(),
+        several => json!(several),
+    };
+    let mut text = serde_json::to_string_pretty(&expected).unwrap();
+    text.push('\n');
+    text
+}
+
+fn normal_form(located: &ParsedPipeline, given: Option<&Given>) -> Value {
     let pipeline = &located.pipeline;
     let plan = |step: &Step| match &step.action {
         Action::Image(action) => Some(plan::plan_image_step(pipeline, step, action)),
@@ -136,9 +168,7 @@ fn normal_form(located: &ParsedPipeline, given: Option<&Given>) -> String {
         }
         expected.insert("runs", Value::Object(runs));
     }
-    let mut text = serde_json::to_string_pretty(&expected).unwrap();
-    text.push('\n');
-    text
+    json!(expected)
 }
 
 fn answer(result: Result<Vec<Reason>, Reason>) -> Value {

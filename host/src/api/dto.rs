@@ -91,7 +91,7 @@ pub struct BuildBody {
     /// Its stages; empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageBody>,
-    /// Problems of the pipeline file; empty in lists.
+    /// Problems of the pipeline files; empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<String>,
     /// Objections of policies in mode `warn`, which have no effect; empty in lists.
@@ -254,7 +254,7 @@ impl BuildBody {
     /// The body with stages, diagnostics and warnings.
     #[must_use]
     pub fn with_stages(urls: &Urls, build: &Build, stages: &[Stage], decisions: &[Decision], now: Timestamp) -> Self {
-        let diagnostics = build.file.iter().flat_map(|file| &file.diagnostics).map(ToString::to_string).collect();
+        let diagnostics = build.files.iter().flat_map(|file| &file.diagnostics).map(ToString::to_string).collect();
         let caused_by = build.event.sender.stable_id();
         let stages = stages.iter().map(|stage| StageBody::new(stage, &caused_by, now)).collect();
         let warnings = policy_warning::of_decisions(decisions).iter().map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! Renders diagnostics of a pipeline file for a terminal: the line with a marker under the faulty part, as rustc does.
+//! Renders diagnostics of pipeline files for a terminal: the line with a marker under the faulty part, as rustc does.
 
 use std::fmt::Write as _;
 
@@ -8,12 +8,14 @@ use beespace_core::sanitize;
 /// The most characters of a line that are shown.
 const MAX_WIDTH: usize = 100;
 
-/// All diagnostics with their lines, followed by their count.
+/// All diagnostics with their lines, followed by their count. `files` are the names and contents of the files.
 #[must_use]
-pub fn render(diagnostics: &[Diagnostic], text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
+pub fn render(diagnostics: &[Diagnostic], files: &[(String, Vec<u8>)]) -> String {
+    let texts: Vec<_> = files.iter().map(|(name, bytes)| (name, String::from_utf8_lossy(bytes))).collect();
     let mut out = String::new();
     for diagnostic in diagnostics {
+        let text = texts.iter().find(|(name, _)| **name == diagnostic.file);
+        let lines: Vec<&str> = text.map(|(_, text)| text.lines().collect()).unwrap_or_default();
         // Writing to a String cannot fail.
         let _ = write_diagnostic(&mut out, diagnostic, &lines);
         out.push('\n');
@@ -93,6 +95,10 @@ mod tests {
         }
     }
 
+    fn rendered(diagnostics: &[Diagnostic], text: &str) -> String {
+        render(diagnostics, &[(".beespace.yml".to_owned(), text.as_bytes().to_vec())])
+    }
+
     const fn at(line: u32, column: u32, end_column: u32) -> Span {
         Span { line, column, end_line: line, end_column }
     }
@@ -100,7 +106,7 @@ mod tests {
     #[test]
     fn a_diagnostic_marks_its_span() {
         let text = "steps: []\n  nmae: x\n";
-        let shown = render(&[diagnostic(Some(at(2, 3, 7)), Some("did you mean `name`?"))], text);
+        let shown = rendered(&[diagnostic(Some(at(2, 3, 7)), Some("did you mean `name`?"))], text);
         assert_eq!(
             shown,
             "error[unknown-key]: unknown key `nmae` in a pipeline\n  --> .beespace.yml:2:3\n  |\n2 |   nmae: x\n  |   ^^^^\n  \
@@ -110,14 +116,14 @@ mod tests {
 
     #[test]
     fn a_diagnostic_without_a_span_shows_the_file_name_only() {
-        let shown = render(&[diagnostic(None, None), diagnostic(Some(at(9, 1, 1)), None)], "");
+        let shown = rendered(&[diagnostic(None, None), diagnostic(Some(at(9, 1, 1)), None)], "");
         assert!(shown.contains("  --> .beespace.yml\n") && shown.contains("  --> .beespace.yml:9:1\n"));
         assert!(shown.ends_with("2 problems\n"));
     }
 
     #[test]
     fn control_characters_are_replaced() {
-        let shown = render(&[diagnostic(Some(at(1, 2, 3)), None)], "\u{1b}[31m\ta\u{202e}b");
+        let shown = rendered(&[diagnostic(Some(at(1, 2, 3)), None)], "\u{1b}[31m\ta\u{202e}b");
         assert!(!shown.contains('\u{1b}') && !shown.contains('\t') && !shown.contains('\u{202e}'));
     }
 

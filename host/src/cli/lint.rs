@@ -1,51 +1,64 @@
-//! `beespace lint`: checks a pipeline file without a server.
+//! `beespace lint`: checks pipeline files without a server.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use beespace_core::diagnostic::Diagnostic;
-use beespace_core::pipeline::{self, MAX_BYTES, ParsedPipeline};
+use beespace_core::pipeline::{self, FILE_NAMES, FOLDER, MAX_BYTES, ParsedPipeline, SourceFile};
 use serde_json::json;
 
 use super::diagnostics::render;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 
-/// Check a pipeline file; print every problem with its line and a remedy
+/// Check pipeline files; print every problem with its line and a remedy
 #[derive(Debug, Clone, clap::Args)]
 pub struct LintArgs {
-    /// Pipeline file; `-` reads stdin [default: `.beespace.yml` or `.beespace.yaml`]
+    /// Pipeline files of one build; `-` reads stdin [default: `.beespace.yml`, `.beespace.yaml` or `.beespace/*.yml`]
     #[arg(value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    pub files: Vec<PathBuf>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
 }
 
-/// Checks the file and prints the result.
+/// A file under the name that messages use.
+type NamedFile = (String, Vec<u8>);
+
+/// Checks the files and prints the result.
 ///
 /// # Errors
-/// [`Failure`] if the file cannot be read.
+/// [`Failure`] if a file cannot be read, or if the files exclude each other.
 pub fn run(args: &LintArgs) -> Result<Exit, Failure> {
-    let (name, bytes) = read_file(&args.file.clone().unwrap_or_else(default_file))?;
-    let result = pipeline::read(&name, &bytes);
+    let paths = if args.files.is_empty() { default_files()? } else { args.files.clone() };
+    let files = paths.iter().map(|path| read_file(path)).collect::<Result<Vec<_>, _>>()?;
+    let sources: Vec<SourceFile<'_>> = files.iter().map(|(path, bytes)| SourceFile { path, bytes }).collect();
+    let result = pipeline::read_files(&sources);
     let text = match args.output {
-        Output::Table => to_text(&name, &bytes, &result),
-        Output::Json => to_json(&name, &result),
+        Output::Table => to_text(&files, &result),
+        Output::Json => to_json(&files, &result),
     };
     // `beespace lint | head` may close stdout early; the exit code still reports the result.
     let _ = io::stdout().write_all(text.as_bytes());
     Ok(if result.is_ok() { Exit::Ok } else { Exit::Config })
 }
 
-/// The pipeline file of the current directory, under the name that it has.
-fn default_file() -> PathBuf {
-    let [usual, _] = pipeline::FILE_NAMES;
-    PathBuf::from(pipeline::FILE_NAMES.into_iter().find(|name| Path::new(name).exists()).unwrap_or(usual))
+/// The pipeline files of the current directory, as the server selects them in a commit.
+fn default_files() -> Result<Vec<PathBuf>, Failure> {
+    let in_root = FILE_NAMES.into_iter().filter(|name| Path::new(name).exists()).map(str::to_owned);
+    let in_folder = fs::read_dir(FOLDER).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let found: Vec<String> = in_root.chain(in_folder.map(|name| format!("{FOLDER}/{name}"))).collect();
+    let selected = pipeline::select_files(found.iter().map(String::as_str)).map_err(|reason| {
+        let failure = Failure::new(Exit::Config, reason.message);
+        reason.help.into_iter().fold(failure, Failure::help)
+    })?;
+    // Without a pipeline file, the message names the usual one.
+    let [usual, _] = FILE_NAMES;
+    Ok(if selected.is_empty() { vec![usual.into()] } else { selected.into_iter().map(PathBuf::from).collect() })
 }
 
-fn read_file(path: &Path) -> Result<(String, Vec<u8>), Failure> {
+fn read_file(path: &Path) -> Result<NamedFile, Failure> {
     let unreadable = |name: &str, error: &io::Error| Failure::new(Exit::NotFound, format!("cannot read {name}: {error}"));
     if path == Path::new("-") {
         let bytes = read_capped(io::stdin().lock()).map_err(|error| unreadable("stdin", &error))?;
@@ -70,33 +83,43 @@ fn read_capped(reader: impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn to_text(name: &str, bytes: &[u8], result: &Result<ParsedPipeline, Vec<Diagnostic>>) -> String {
-    match result {
-        Ok(ParsedPipeline { pipeline, .. }) => {
-            let steps = if pipeline.steps.len() == 1 { "step" } else { "steps" };
-            format!("{name}: pipeline \"{}\", {} {steps}, no problems\n", pipeline.name, pipeline.steps.len())
-        }
-        Err(diagnostics) => render(diagnostics, &String::from_utf8_lossy(bytes)),
-    }
+fn to_text(files: &[NamedFile], result: &Result<Vec<ParsedPipeline>, Vec<Diagnostic>>) -> String {
+    let pipelines = match result {
+        Ok(pipelines) => pipelines,
+        Err(diagnostics) => return render(diagnostics, files),
+    };
+    let line = |parsed: &ParsedPipeline| {
+        let file = files.get(usize::from(parsed.place.file)).map_or("", |(name, _)| name.as_str());
+        let count = parsed.pipeline.steps.len();
+        let steps = if count == 1 { "step" } else { "steps" };
+        format!("{file}: pipeline \"{}\", {count} {steps}, no problems\n", parsed.pipeline.name)
+    };
+    pipelines.iter().map(line).collect()
 }
 
-/// `pipeline` is the normal form: the document that policies evaluate.
-fn to_json(name: &str, result: &Result<ParsedPipeline, Vec<Diagnostic>>) -> String {
-    let (pipeline, diagnostics) = match result {
-        Ok(located) => (Some(&located.pipeline), [].as_slice()),
-        Err(diagnostics) => (None, diagnostics.as_slice()),
+/// `pipelines` are the normal forms: the documents that policies evaluate.
+fn to_json(files: &[NamedFile], result: &Result<Vec<ParsedPipeline>, Vec<Diagnostic>>) -> String {
+    let (pipelines, diagnostics) = match result {
+        Ok(pipelines) => (pipelines.as_slice(), [].as_slice()),
+        Err(diagnostics) => ([].as_slice(), diagnostics.as_slice()),
     };
-    format!("{:#}\n", json!({ "file": name, "diagnostics": diagnostics, "pipeline": pipeline }))
+    let names: Vec<&String> = files.iter().map(|(name, _)| name).collect();
+    let pipelines: Vec<_> = pipelines.iter().map(|parsed| &parsed.pipeline).collect();
+    format!("{:#}\n", json!({ "files": names, "diagnostics": diagnostics, "pipelines": pipelines }))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn args(file: PathBuf) -> LintArgs {
-        LintArgs { file: Some(file), output: Output::Json }
+        LintArgs { files: vec![file], output: Output::Json }
+    }
+
+    fn json_of(files: &[(&str, &str)]) -> serde_json::Value {
+        let files: Vec<NamedFile> = files.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect();
+        let sources: Vec<_> = files.iter().map(|(path, bytes)| SourceFile { path, bytes }).collect();
+        serde_json::from_str(&to_json(&files, &pipeline::read_files(&sources))).unwrap()
     }
 
     #[test]
@@ -111,14 +134,25 @@ mod tests {
     }
 
     #[test]
-    fn json_contains_the_normal_form_or_the_diagnostics() {
-        let good = to_json("f", &pipeline::read("f", b"steps: [{name: a, image: x}]"));
-        let good: serde_json::Value = serde_json::from_str(&good).unwrap();
-        assert_eq!(good["pipeline"]["steps"][0]["action"]["image"], "x");
+    fn json_contains_the_normal_forms_or_the_diagnostics() {
+        let good =
+            json_of(&[(".beespace/a.yml", "steps: [{name: a, image: x}]"), (".beespace/b.yml", "steps: [{name: a, image: y}]")]);
+        assert_eq!(good["files"], json!([".beespace/a.yml", ".beespace/b.yml"]));
+        assert_eq!(good["pipelines"][1]["steps"][0]["action"]["image"], "y");
         assert_eq!(good["diagnostics"], json!([]));
-        let bad: serde_json::Value = serde_json::from_str(&to_json("f", &pipeline::read("f", b"- a"))).unwrap();
-        assert_eq!(bad["pipeline"], json!(null));
+        let bad = json_of(&[("f", "- a")]);
+        assert_eq!(bad["pipelines"], json!([]));
         assert_eq!(bad["diagnostics"][0]["span"]["line"], 1);
+    }
+
+    #[test]
+    fn text_names_the_file_of_each_pipeline() {
+        let files = [("one".to_owned(), b"name: a\nsteps: [{name: a, image: x}]".to_vec()), ("two".to_owned(), b"- b".to_vec())];
+        let sources: Vec<_> = files.iter().map(|(path, bytes)| SourceFile { path, bytes }).collect();
+        let good = to_text(&files, &pipeline::read_files(&sources[..1]));
+        assert_eq!(good, "one: pipeline \"a\", 1 step, no problems\n");
+        let bad = to_text(&files, &pipeline::read_files(&sources));
+        assert!(bad.contains("--> two:1:1") && bad.contains("1 | - b"), "{bad}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! | file | does |
 //! |---|---|
 //! | [`stage`] | plans a whole stage: the pipeline, then each of its steps |
+//! | [`values`] | puts the values of the build into a pipeline |
 //! | [`step`] | plans one step: from the pipeline file, or by its step type |
 //! | [`round`] | admits a further round of a step type |
 //! | [`admit`] | evaluates the policies about one subject and records the decision |
@@ -15,7 +16,9 @@ pub mod reevaluate;
 pub mod round;
 pub mod stage;
 pub mod step;
+mod values;
 
 pub use admit::denied_reason;
 pub use stage::plan_stage;
 pub use step::step_input;
+pub use values::with_values;

@@ -20,8 +20,8 @@ impl<'a> PipelineKey<'a> {
     }
 }
 
-/// The stage of the same pipeline in the last build of the same branch that ran. A build that policies or people declined
-/// does not count: an earlier attempt does not make a change acceptable.
+/// The stage of the same pipeline in the last build of the same branch that ran. A stage that policies or people declined, or
+/// that was skipped, does not count: an earlier attempt does not make a change acceptable.
 #[must_use]
 pub fn previous_stage(app: &App, build: &Build, pipeline: &Pipeline) -> Option<Stage> {
     let branch = build.event.branch()?;
@@ -29,7 +29,8 @@ pub fn previous_stage(app: &App, build: &Build, pipeline: &Pipeline) -> Option<S
         let read = app.store.read()?;
         let Some(last) = read.last_run(build.event.repository.id, branch)? else { return Ok(None) };
         let key = PipelineKey::of(pipeline);
-        Ok(read.stages(last)?.into_iter().find(|stage| PipelineKey::of(&stage.pipeline) == key))
+        let ran = |stage: &Stage| stage.started_at.is_some() && PipelineKey::of(&stage.pipeline) == key;
+        Ok(read.stages(last)?.into_iter().find(ran))
     };
     // Without a previous stage, policies decide as they do about a first build.
     find().unwrap_or_else(|error: StoreError| {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use beespace_core::build::{Build, Round, Stage, Step};
 use beespace_core::ids::{DecisionId, StageId};
-use beespace_core::pipeline;
+use beespace_core::pipeline::{self, SourceFile};
 use beespace_core::policy::Decision;
 use beespace_core::policy::approval::PendingApproval;
 use beespace_core::reason_code::ReasonCode;
@@ -15,6 +15,7 @@ use beespace_core::user_action;
 
 use super::round::{admit_round, next_plan_subject};
 use super::stage::plan_stage;
+use super::values::with_values;
 use crate::app::App;
 use crate::clock::now;
 use crate::source::ChangeSet;
@@ -78,16 +79,17 @@ fn is_open(stage: &Stage, decision: DecisionId) -> bool {
 }
 
 async fn reevaluate_stage(app: &App, build: &Build, change_set: &ChangeSet, stage: Stage) -> Result<(), StoreError> {
-    let Some(file) = &build.file else { return Ok(()) };
-    // The file had no problems when the stage was planned for the first time.
-    let Ok(parsed) = pipeline::read(&file.path, file.text.as_bytes()) else { return Ok(()) };
-    let Ok(pipeline) = pipeline::substitute(&file.path, &parsed, &build.values()) else { return Ok(()) };
-    let (again, decisions) = plan_stage(app, build, pipeline, change_set).await;
+    let sources: Vec<_> = build.files.iter().map(|file| SourceFile { path: &file.path, bytes: file.text.as_bytes() }).collect();
+    // The files had no problems when the stage was planned for the first time.
+    let Ok(parsed) = pipeline::read_files(&sources) else { return Ok(()) };
+    let Some(parsed) = parsed.into_iter().find(|parsed| parsed.place == stage.place) else { return Ok(()) };
+    let Ok(pipeline) = with_values(build, &parsed) else { return Ok(()) };
     let id = stage.id();
+    let (again, decisions) = plan_stage(app, build, id, pipeline, change_set).await;
     // The remarks about `when` stay: the event is the same. Those about limits are new.
     let kept = stage.remarks.into_iter().filter(|remark| remark.code != ReasonCode::TimeoutLowered);
     let remarks = kept.chain(again.remarks).collect();
-    let again = Stage { created_at: stage.created_at, remarks, ..again };
+    let again = Stage { created_at: stage.created_at, place: stage.place, remarks, ..again };
     store_decisions(app, id, decisions, move |stage| {
         // A person may have cancelled the stage during the evaluation.
         if stage.status == Status::Pending && stage.cancel_requested.is_none() {

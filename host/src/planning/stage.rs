@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use beespace_core::baseline_policy::withheld_secrets;
 use beespace_core::build::{Build, Round, Stage, Step};
-use beespace_core::ids::{StageId, StageNumber, StepNumber};
+use beespace_core::ids::{StageId, StepNumber};
 use beespace_core::pipeline::{self, Pipeline};
 use beespace_core::plan::StepPlan;
 use beespace_core::policy::approval::PendingApproval;
@@ -26,12 +26,14 @@ use crate::app::App;
 use crate::clock::now;
 use crate::source::ChangeSet;
 
-/// The number of the only stage of a build, while a file holds one pipeline.
-const FIRST_STAGE: StageNumber = StageNumber(1);
-
 /// Evaluates policies about the pipeline, plans its steps, and evaluates policies about each plan.
-pub async fn plan_stage(app: &App, build: &Build, pipeline: Pipeline, change_set: &ChangeSet) -> (Stage, Vec<Decision>) {
-    let id = StageId { build: build.id, stage: FIRST_STAGE };
+pub async fn plan_stage(
+    app: &App,
+    build: &Build,
+    id: StageId,
+    pipeline: Pipeline,
+    change_set: &ChangeSet,
+) -> (Stage, Vec<Decision>) {
     let previous = previous_stage(app, build, &pipeline);
     let context = PolicyContext { build, stage: id, event: &change_set.event, previous: previous.as_ref() };
     let (decision, pipeline) = admit::pipeline(app, context, pipeline).await;

@@ -15,7 +15,7 @@
 //! | [`history`] | the history of a checkout: its commits, refs and tags |
 //! | [`left_out`] | the parts of a commit that a checkout leaves out |
 //! | [`commit`] | resolves the commit of a build |
-//! | [`pipeline_file`] | reads the pipeline file of a commit |
+//! | [`pipeline_file`] | reads the pipeline files of a commit |
 //! | [`change_set`] | the change of a build, for conditions and plugins |
 //! | [`plugin_files`] | the files of a commit, for step types |
 //! | [`error`] | errors, and whether a retry helps |
@@ -61,7 +61,7 @@ pub use limits::SourceLimits;
 pub use mirror_dir::Collection;
 pub use objects::{EntryKind, FileContent, Tree, TreeEntry};
 pub use pinned_commits::Lookup;
-pub use pipeline_file::{PipelineSource, missing_file_help, read_pipeline_file};
+pub use pipeline_file::{PipelineSource, missing_file_help, read_pipeline_files};
 pub use plugin_files::CommitFiles;
 pub use submodules_and_lfs::LeftOut;
 pub use tree_size::TreeSize;

@@ -160,10 +160,16 @@ impl Mirror {
 
     /// The entries at these paths that the commit has, in one call of git.
     pub(super) async fn find_entries(&self, sha: &Sha, paths: &[&str]) -> Result<Vec<ListedEntry>, SourceError> {
+        let mut listed = self.list_entries(sha, paths, LIST_CAP).await?;
+        listed.retain(|listed| paths.contains(&listed.entry.path.as_str()));
+        Ok(listed)
+    }
+
+    /// As [`Mirror::find_entries`], and a path that ends with `/` names the entries of that directory.
+    pub(super) async fn list_entries(&self, sha: &Sha, paths: &[&str], cap: u64) -> Result<Vec<ListedEntry>, SourceError> {
         let options = ["ls-tree", "-l", "-z", "--full-tree", "--end-of-options", sha.as_str(), "--"];
-        let call = Call::new(options.into_iter().chain(paths.iter().copied()));
-        let listed = self.git.run_checked(&self.directory, call).await?;
-        Ok(entries(&listed).filter(|listed| paths.contains(&listed.entry.path.as_str())).collect())
+        let call = Call::new(options.into_iter().chain(paths.iter().copied())).cap(cap);
+        Ok(entries(&self.git.run_checked(&self.directory, call).await?).collect())
     }
 }
 

@@ -9,10 +9,10 @@ use beespace_core::notice::NoticeKind;
 use beespace_core::policy::Decision;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
-use beespace_core::status::{Status, fold};
+use beespace_core::stage_graph;
+use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_core::trigger::LastSeenRef;
-use beespace_core::user_action;
 
 use super::build::{Builds as _, key_of_stage};
 use super::delivery::Deliveries as _;
@@ -124,10 +124,8 @@ impl Write<'_> {
     pub(super) fn refresh_build(&self, id: BuildId, now: Timestamp) -> Result<(), StoreError> {
         let mut build = self.build(id)?.ok_or(StoreError::NotFound("build"))?;
         let stages = self.stages(id)?;
-        build.status = fold(stages.iter().map(Stage::display_status));
+        (build.status, build.reason) = stage_graph::status(&stages, &build.event.sender.stable_id(), now);
         build.started_at = stages.iter().filter_map(|stage| stage.started_at).min();
-        let decisive = stages.iter().find(|stage| stage.display_status() == build.status);
-        build.reason = decisive.and_then(|stage| user_action::status_reason(stage, &build.event.sender.stable_id(), now));
         if !build.status.is_over() {
             return self.put_build(&build);
         }

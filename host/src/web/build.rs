@@ -82,7 +82,7 @@ pub struct BuildPage {
     approvals: Vec<ApprovalView>,
     stages: Vec<StageView>,
     decisions: DecisionsView,
-    file: Option<PipelineFileView>,
+    files: Vec<PipelineFileView>,
 }
 
 pub(super) async fn show(
@@ -160,8 +160,8 @@ impl BuildPage {
             callouts: callouts(build, stages, decisions).into_iter().chain(warnings(decisions)).collect(),
             approvals: pending.filter_map(|(stage, approval)| ApprovalView::new(build, stage, approval, now)).collect(),
             stages: stages.iter().map(|stage| StageView::new(&urls, build, stage, now)).collect(),
-            decisions: DecisionsView::new(decisions, build.file.as_ref(), stages),
-            file: build.file.as_ref().map(|file| PipelineFileView::new(file, stages, decisions)),
+            decisions: DecisionsView::new(decisions, &build.files, stages),
+            files: PipelineFileView::of_build(build, stages, decisions),
         }
     }
 
@@ -231,10 +231,13 @@ fn callouts(build: &Build, stages: &[Stage], decisions: &[Decision]) -> Vec<Call
     }
     let speaks = !matches!(build.status, Status::Success | Status::Running | Status::Blocked);
     if let Some(reason) = build.reason.as_ref().filter(|_| speaks && callouts.is_empty()) {
-        let failed = stages.iter().filter(|stage| stage.status == build.status).find_map(graph::decisive_step);
+        let decided = stages.iter().find(|stage| stage.status == build.status);
         // The title names the step, so the text below it need not.
-        let (who, reason) = match failed {
-            Some(step) => (format!("Step {:?}", step.name), step.reason.as_ref().unwrap_or(reason)),
+        let (who, reason) = match decided.and_then(|stage| Some((stage, graph::decisive_step(stage)?))) {
+            Some((stage, step)) if stages.len() > 1 => {
+                (format!("Step {:?} of {:?}", step.name, stage.pipeline.name), step.reason.as_ref().unwrap_or(reason))
+            }
+            Some((_, step)) => (format!("Step {:?}", step.name), step.reason.as_ref().unwrap_or(reason)),
             None => ("This build".to_owned(), reason),
         };
         callouts.push(Callout::new(&who, build.status, reason));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use beespace_core::build::{PipelineFile, Stage};
 use beespace_core::policy::{Decision, Evaluation, Finding, Mode, PatchKind, PatchOp, Ruling, VerdictOutcome};
 
-use super::pipeline_file::finding_line;
+use super::pipeline_file::{FilePosition, finding_position};
 use crate::view::time;
 
 /// The decisions about a build.
@@ -55,15 +55,15 @@ pub struct FindingView {
     pub message: String,
     pub rule: String,
     pub remedy: Option<String>,
-    /// The line of the pipeline file that the finding refers to.
-    pub line: Option<usize>,
+    /// The line of a pipeline file that the finding refers to.
+    pub position: Option<FilePosition>,
 }
 
 impl DecisionsView {
     #[must_use]
-    pub fn new(decisions: &[Decision], file: Option<&PipelineFile>, stages: &[Stage]) -> Self {
+    pub fn new(decisions: &[Decision], files: &[PipelineFile], stages: &[Stage]) -> Self {
         let (allowed, notable): (Vec<&Decision>, Vec<&Decision>) = decisions.iter().partition(|decision| is_plain(decision));
-        let view = |decision: &&Decision| DecisionView::new(decision, file, stages);
+        let view = |decision: &&Decision| DecisionView::new(decision, files, stages);
         Self {
             explain: notable.iter().any(|decision| !matches!(decision.ruling, Ruling::Allowed)),
             notable: notable.iter().map(view).collect(),
@@ -83,8 +83,8 @@ fn is_plain(decision: &Decision) -> bool {
 
 impl DecisionView {
     #[must_use]
-    pub fn new(decision: &Decision, file: Option<&PipelineFile>, stages: &[Stage]) -> Self {
-        let place = |finding: &Finding| finding_line(file?, stages, decision, finding);
+    pub fn new(decision: &Decision, files: &[PipelineFile], stages: &[Stage]) -> Self {
+        let place = |finding: &Finding| finding_position(files, stages, decision, finding);
         let (ruling, tone) = match &decision.ruling {
             Ruling::Allowed => ("allowed", "success"),
             Ruling::NeedsApproval { .. } => ("needs approval", "blocked"),
@@ -93,7 +93,7 @@ impl DecisionView {
         Self {
             id: decision.id.to_string(),
             subject: decision.subject.to_string(),
-            what: decision.step.as_ref().map_or_else(|| "The pipeline".to_owned(), |step| format!("Step {step:?}")),
+            what: subject(decision, stages),
             point: decision.point.as_str(),
             ruling,
             tone,
@@ -103,8 +103,19 @@ impl DecisionView {
     }
 }
 
+/// `The pipeline`, `Step "test"`; with the name of the pipeline if the build has several.
+fn subject(decision: &Decision, stages: &[Stage]) -> String {
+    let stage = stages.iter().find(|stage| stage.number == decision.stage.stage).filter(|_| stages.len() > 1);
+    match (&decision.step, stage) {
+        (None, None) => "The pipeline".to_owned(),
+        (None, Some(stage)) => format!("Pipeline {:?}", stage.pipeline.name),
+        (Some(step), None) => format!("Step {step:?}"),
+        (Some(step), Some(stage)) => format!("Step {step:?} of pipeline {:?}", stage.pipeline.name),
+    }
+}
+
 impl VerdictView {
-    fn new(evaluation: &Evaluation, place: impl Fn(&Finding) -> Option<usize>) -> Self {
+    fn new(evaluation: &Evaluation, place: impl Fn(&Finding) -> Option<FilePosition>) -> Self {
         let mode = match evaluation.mode {
             Mode::Enforce => None,
             Mode::Warn => Some("warn"),
@@ -126,7 +137,7 @@ impl VerdictView {
                     message: error.message.clone(),
                     rule: error.class.as_str().to_owned(),
                     remedy: Some(error.class.remedy(evaluation.mode)),
-                    line: None,
+                    position: None,
                 };
                 ("failed", "error", vec![finding])
             }
@@ -144,8 +155,8 @@ impl VerdictView {
 }
 
 impl FindingView {
-    fn new(finding: &Finding, line: Option<usize>) -> Self {
-        Self { message: finding.message.clone(), rule: finding.rule_id.clone(), remedy: finding.remedy.clone(), line }
+    fn new(finding: &Finding, position: Option<FilePosition>) -> Self {
+        Self { message: finding.message.clone(), rule: finding.rule_id.clone(), remedy: finding.remedy.clone(), position }
     }
 }
 

@@ -1,8 +1,9 @@
-//! The pipeline file on the page of a build, annotated with its diagnostics and with policy findings.
+//! The pipeline files on the page of a build, annotated with its diagnostics and with policy findings.
 
-use beespace_core::build::{PipelineFile, Stage};
+use beespace_core::build::{Build, PipelineFile, Stage};
+use beespace_core::diagnostic::Span;
 use beespace_core::ids::StepNumber;
-use beespace_core::pipeline::EnvValue;
+use beespace_core::pipeline::{EnvValue, Place};
 use beespace_core::policy::{Decision, Finding, Mode, Severity};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
@@ -13,6 +14,8 @@ const MISSING_SECRET: [ReasonCode; 2] = [ReasonCode::SecretMissing, ReasonCode::
 #[derive(Debug, Clone)]
 pub struct PipelineFileView {
     pub path: String,
+    /// Where its lines have their anchors.
+    anchors: LineAnchors,
     /// `2 problems`, if parsing produced diagnostics.
     pub problems: Option<String>,
     /// Expanded initially, because a line has a diagnostic or a finding.
@@ -40,9 +43,59 @@ pub struct FileNote {
     pub help: Option<String>,
 }
 
-impl PipelineFileView {
+/// The anchors of a file's lines on the page: `F12`, and `F2-12` in the second file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct LineAnchors(usize);
+
+impl LineAnchors {
+    fn of_line(self, line: usize) -> String {
+        match self.0 {
+            0 => format!("F{line}"),
+            file => format!("F{}-{line}", file + 1),
+        }
+    }
+}
+
+/// A line of one of the pipeline files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilePosition {
+    file: usize,
+    line: usize,
+    /// `line 12`, or `lint.yml:12` if the build has several files.
+    pub label: String,
+}
+
+impl FilePosition {
+    fn new(files: &[PipelineFile], file: usize, span: Span) -> Option<Self> {
+        let line = usize::try_from(span.line).ok()?;
+        let path = files.get(file)?.path.as_str();
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let label = if files.len() > 1 { format!("{name}:{line}") } else { format!("line {line}") };
+        Some(Self { file, line, label })
+    }
+
+    /// The anchor of the line on the page.
     #[must_use]
-    pub fn new(file: &PipelineFile, stages: &[Stage], decisions: &[Decision]) -> Self {
+    pub fn anchor(&self) -> String {
+        LineAnchors(self.file).of_line(self.line)
+    }
+}
+
+impl PipelineFileView {
+    /// The views of all files of a build.
+    #[must_use]
+    pub fn of_build(build: &Build, stages: &[Stage], decisions: &[Decision]) -> Vec<Self> {
+        (0..build.files.len()).filter_map(|file| Self::new(&build.files, file, stages, decisions)).collect()
+    }
+
+    /// The anchor of a line on the page.
+    #[must_use]
+    pub fn anchor(&self, line: &FileLine) -> String {
+        self.anchors.of_line(line.number)
+    }
+
+    fn new(files: &[PipelineFile], index: usize, stages: &[Stage], decisions: &[Decision]) -> Option<Self> {
+        let file = files.get(index)?;
         let text_lines = file.text.lines().enumerate();
         let mut lines: Vec<FileLine> = text_lines
             .map(|(index, text)| FileLine { number: index + 1, text: text.to_owned(), tone: None, notes: Vec::new() })
@@ -65,19 +118,20 @@ impl PipelineFileView {
             put(line, FileNote { tone: "error", text: problem.message.clone(), help: problem.help.clone() });
         }
         for (decision, mode, finding) in findings(decisions) {
-            if let Some(line) = finding_line(file, stages, decision, finding) {
-                put(Some(line), FileNote::of_finding(mode, finding));
+            if let Some(position) = finding_position(files, stages, decision, finding).filter(|position| position.file == index) {
+                put(Some(position.line), FileNote::of_finding(mode, finding));
             }
         }
-        for (pointer, reason) in missing_secrets(stages) {
-            if let Some(line) = file.spans.find(&pointer).and_then(|span| usize::try_from(span.line).ok()) {
+        for (place, pointer, reason) in missing_secrets(stages).into_iter().filter(|(place, ..)| usize::from(place.file) == index)
+        {
+            if let Some(line) = file.find(place.document, &pointer).and_then(|span| usize::try_from(span.line).ok()) {
                 put(Some(line), FileNote { tone: "error", text: reason.message.clone(), help: reason.help.clone() });
             }
         }
         let count = file.diagnostics.len();
         let problems = (count > 0).then(|| format!("{count} problem{}", if count == 1 { "" } else { "s" }));
         let open = count > 0 || lines.iter().any(|line| line.tone.is_some());
-        Self { path: file.path.clone(), problems, open, notes, lines }
+        Some(Self { path: file.path.clone(), anchors: LineAnchors(index), problems, open, notes, lines })
     }
 }
 
@@ -103,7 +157,7 @@ fn findings(decisions: &[Decision]) -> impl Iterator<Item = (&Decision, Mode, &F
 }
 
 /// Where a pipeline names the secrets without which its stage could not start, with the reason.
-fn missing_secrets(stages: &[Stage]) -> Vec<(String, &Reason)> {
+fn missing_secrets(stages: &[Stage]) -> Vec<(Place, String, &Reason)> {
     let mut places = Vec::new();
     for stage in stages {
         let reasons = stage.reason.iter().flat_map(|reason| std::iter::once(reason).chain(&reason.parts));
@@ -117,7 +171,7 @@ fn missing_secrets(stages: &[Stage]) -> Vec<(String, &Reason)> {
                 let EnvValue::FromSecret(secret) = value else { continue };
                 let subject = format!("secret {secret:?} ");
                 let reason = missing.iter().find(|reason| reason.message.starts_with(&subject));
-                places.extend(reason.map(|reason| (format!("{owner}/env/{name}"), *reason)));
+                places.extend(reason.map(|reason| (stage.place, format!("{owner}/env/{name}"), *reason)));
             }
         }
     }
@@ -135,17 +189,24 @@ pub fn severity_tone(severity: Severity) -> &'static str {
 }
 
 /// The line that a finding refers to. A finding about a step points into the step's plan, a finding about the pipeline into the
-/// pipeline. The file's spans map both to lines.
+/// pipeline. The spans of the stage's document map both to lines.
 #[must_use]
-pub fn finding_line(file: &PipelineFile, stages: &[Stage], decision: &Decision, finding: &Finding) -> Option<usize> {
+pub fn finding_position(
+    files: &[PipelineFile],
+    stages: &[Stage],
+    decision: &Decision,
+    finding: &Finding,
+) -> Option<FilePosition> {
+    let stage = stages.iter().find(|stage| stage.number == decision.stage.stage)?;
+    let file = usize::from(stage.place.file);
+    let spans = files.get(file)?.documents.get(usize::from(stage.place.document))?;
     let pointer = finding.pointer.as_deref();
     let span = match &decision.step {
         Some(name) => {
-            let stage = stages.iter().find(|stage| stage.number == decision.stage.stage)?;
             let step = stage.steps.iter().find(|step| step.name == *name && step.number != StepNumber::CLONE)?;
-            file.spans.find_in_plan(step.number, pointer.unwrap_or_default())?
+            spans.find_in_plan(step.number, pointer.unwrap_or_default())?
         }
-        None => file.spans.find(pointer?)?,
+        None => spans.find(pointer?)?,
     };
-    usize::try_from(span.line).ok()
+    FilePosition::new(files, file, span)
 }

@@ -90,7 +90,7 @@ impl StageView {
             why: stage
                 .reason
                 .iter()
-                .filter(|reason| !is_build_reason(build, reason))
+                .filter(|reason| !is_build_reason(build, stage, reason))
                 .chain(&stage.remarks)
                 .map(ToString::to_string)
                 .collect(),
@@ -119,8 +119,10 @@ fn capitalized(text: &str) -> String {
 }
 
 /// The page starts with the build's reason, so the stage that caused it does not repeat it.
-fn is_build_reason(build: &Build, reason: &Reason) -> bool {
-    build.reason.as_ref().is_some_and(|above| above.message == reason.message)
+fn is_build_reason(build: &Build, stage: &Stage, reason: &Reason) -> bool {
+    let Some(above) = &build.reason else { return false };
+    let rest = above.message.strip_prefix(stage.pipeline.name.as_str()).and_then(|rest| rest.strip_prefix(": "));
+    [Some(above.message.as_str()), rest].contains(&Some(reason.message.as_str()))
 }
 
 impl StepView {

@@ -94,7 +94,17 @@ impl ChangedPaths {
 /// # Errors
 /// The reason why the pipeline does not run.
 pub fn pipeline_matches(when: Option<&When>, facts: &Facts) -> Result<Vec<Reason>, Reason> {
+    pipeline_matches_with(&mut Evaluator::new(facts), when)
+}
+
+/// As [`pipeline_matches`], for all pipelines of a build in their order. The work is bounded for all of them together.
+pub fn pipelines_match<'w>(whens: impl IntoIterator<Item = Option<&'w When>>, facts: &Facts) -> Vec<Result<Vec<Reason>, Reason>> {
     let mut evaluator = Evaluator::new(facts);
+    whens.into_iter().map(|when| pipeline_matches_with(&mut evaluator, when)).collect()
+}
+
+fn pipeline_matches_with<'w>(evaluator: &mut Evaluator<'w, '_>, when: Option<&'w When>) -> Result<Vec<Reason>, Reason> {
+    let facts = evaluator.facts;
     let mut outcomes = Vec::new();
     for conditions in alternatives(when) {
         let event = match &conditions.event {

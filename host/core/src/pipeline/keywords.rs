@@ -48,7 +48,7 @@ pub(super) const PIPELINE: Keywords = Keywords {
         foreign("type", "Drone", "remove `type`: every pipeline runs in containers"),
         foreign("trigger", "Drone", "use `when`"),
         foreign("environment", "Drone", "use `env`"),
-        foreign("depends_on", "Drone", "a file contains one pipeline: add `needs` to its steps"),
+        foreign("depends_on", "Drone", "`needs` between pipelines is not supported yet: use `needs` of steps"),
         foreign("node", "Drone", "the equivalent is `labels`, which is not supported yet"),
         foreign(
             "image_pull_secrets",
@@ -62,7 +62,7 @@ pub(super) const PIPELINE: Keywords = Keywords {
         foreign("variables", "Woodpecker", "use `x-variables`: keys that begin with `x-` may contain anchors"),
         foreign("runs_on", "Woodpecker", "use `when`"),
         foreign("on", "GitHub Actions", "use `when: { event: … }`"),
-        foreign("jobs", "GitHub Actions", "a file contains one pipeline with `steps`"),
+        foreign("jobs", "GitHub Actions", "write each job as a pipeline with `steps`; `---` divides them"),
         foreign("runs-on", "GitHub Actions", "every step has its own `image`"),
         foreign("stages", "GitLab CI", "use `steps`, and `needs` for their order"),
         foreign("image", "GitLab CI", "every step has its own `image`"),

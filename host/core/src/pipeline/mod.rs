@@ -9,12 +9,14 @@ mod decode;
 mod diagnostics;
 mod env;
 pub mod eval_when;
+mod files;
 mod keywords;
 mod needs;
 pub mod params;
 mod parse_params;
 mod parse_when;
 mod read;
+mod set;
 mod spans;
 mod step;
 mod substitute;
@@ -35,15 +37,13 @@ use crate::status::Status;
 
 pub use self::container::{ContainerLimits, OtherNetwork, Setting, is_user, setting_variable, setting_variable_of_drone};
 pub use self::env::is_reserved_variable;
+pub use self::files::{DEFAULT_NAME, FILE_NAMES, FOLDER, MAX_ALL_BYTES, MAX_FILES, SourceFile, select_files};
 pub use self::params::{Param, ParamKind};
-pub use self::read::{DEFAULT_NAME, ParsedPipeline, read};
-pub use self::spans::Spans;
+pub use self::set::{MAX_ALL_STEPS, MAX_STAGES, ParsedPipeline, read, read_files};
+pub use self::spans::{Place, Spans};
 pub use self::step::MAX_STEPS;
 pub use self::substitute::substitute;
 pub use self::yaml::{MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_TEXT};
-
-/// The names of the pipeline file in the root of a repository. A repository has one of them.
-pub const FILE_NAMES: [&str; 2] = [".beespace.yml", ".beespace.yaml"];
 
 /// The keys that are supported, for documentation and editors: where they occur (`in a step`), and their names.
 pub fn supported_keys() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
@@ -56,7 +56,7 @@ pub const SCHEMA: &str = "beespace.pipeline/v1";
 /// One pipeline: a definition, not an execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pipeline {
-    /// Text for people; `default` if the file has no name.
+    /// Text for people, unique in the build. Without a `name`, the stem of its file in [`FOLDER`], or [`DEFAULT_NAME`].
     pub name: String,
     /// `None`: the pipeline runs for [`eval_when::DEFAULT_EVENTS`].
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,54 +1,58 @@
-//! The reader: converts the bytes of a file into the normal form, or reports all problems at once.
+//! The reader: converts the bytes of a file into the normal form of its pipelines, or reports all problems at once.
 
 use std::collections::BTreeSet;
 
 use super::check_texts::DeclaredNames;
 use super::decode::Reader;
 use super::diagnostics::Diagnostics;
+use super::files::{SourceFile, default_name};
 use super::keywords::{CLONE, PIPELINE};
 use super::parse_when::Scope;
-use super::spans::{Spans, YamlPath};
-use super::step::first_key_span;
+use super::spans::{Place, Spans, YamlPath};
+use super::step::{first_key_span, name_problem};
 use super::substitution::Path;
 use super::yaml::{self, Node, Scalar, Value};
 use super::{CloneOptions, Pipeline};
-use crate::diagnostic::{Diagnostic, Span};
+use crate::diagnostic::Span;
 
-/// The name of a pipeline whose file has none.
-pub const DEFAULT_NAME: &str = "default";
-
-/// A pipeline and the location of each of its parts in the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParsedPipeline {
-    pub pipeline: Pipeline,
-    pub spans: Spans,
-    /// The paths of the substitutions in the file.
-    pub substitutions: BTreeSet<Path>,
+/// A pipeline that was read without regard to the others.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) pipeline: Pipeline,
+    pub(super) spans: Spans,
+    pub(super) substitutions: BTreeSet<Path>,
+    pub(super) place: Place,
+    /// The location of its name; if it has none, of its first key.
+    pub(super) name_span: Span,
+    /// Whether its file gives it a name.
+    pub(super) is_named: bool,
 }
 
-/// Reads a pipeline file. `file` is its path, for messages.
-///
-/// # Errors
-/// All problems of the file, in the order of lines.
-pub fn read(file: &str, bytes: &[u8]) -> Result<ParsedPipeline, Vec<Diagnostic>> {
-    let mut problems = Diagnostics::new(file);
-    let root = text(bytes, &mut problems).and_then(|text| yaml::parse(text, &mut problems));
+/// Reads the documents of one file, with all problems of the file. `index` is its place among the files.
+pub(super) fn read_file(file: SourceFile<'_>, index: u16) -> (Diagnostics, Vec<Draft>) {
+    let mut problems = Diagnostics::new(file.path);
+    let roots = text(file.bytes, &mut problems).and_then(|text| yaml::parse(text, &mut problems));
     let mut reader = Reader::new(problems);
-    let pipeline = match root {
-        Some(root) => reader.pipeline(&root),
-        None => {
-            if reader.diagnostics.is_empty() {
-                reader.diagnostics.add_with_help("missing-key", None, "the file is empty", "a pipeline needs at least `steps`");
-            }
-            None
-        }
-    };
-    match pipeline {
-        Some(pipeline) if reader.diagnostics.is_empty() => {
-            Ok(ParsedPipeline { pipeline, spans: reader.spans, substitutions: reader.substitutions })
-        }
-        _ => Err(reader.diagnostics.into_diagnostics()),
+    let Some(roots) = roots.map(without_empty) else { return (reader.diagnostics, Vec::new()) };
+    if roots.is_empty() && reader.diagnostics.is_empty() {
+        reader.diagnostics.add_with_help("missing-key", None, "the file is empty", "a pipeline needs at least `steps`");
     }
+    let mut drafts = Vec::with_capacity(roots.len());
+    for (root, document) in roots.iter().zip(0..) {
+        drafts.extend(reader.draft_of_document(root, file.path, Place { file: index, document }));
+    }
+    (reader.diagnostics, drafts)
+}
+
+/// Leaves out the empty documents before and after `---`, unless all are empty.
+fn without_empty(mut roots: Vec<Node>) -> Vec<Node> {
+    let is_empty = |root: &Node| matches!(root.value, Value::Null);
+    if roots.iter().all(is_empty) {
+        roots.truncate(1);
+    } else {
+        roots.retain(|root| !is_empty(root));
+    }
+    roots
 }
 
 fn text<'a>(bytes: &'a [u8], problems: &mut Diagnostics) -> Option<&'a str> {
@@ -72,7 +76,19 @@ fn text<'a>(bytes: &'a [u8], problems: &mut Diagnostics) -> Option<&'a str> {
 }
 
 impl Reader {
-    fn pipeline(&mut self, root: &Node) -> Option<Pipeline> {
+    fn draft_of_document(&mut self, root: &Node, file: &str, place: Place) -> Option<Draft> {
+        let pipeline = self.pipeline(root, default_name(file));
+        let (spans, substitutions) = (std::mem::take(&mut self.spans), std::mem::take(&mut self.substitutions));
+        let written_name = spans.find("/name").filter(|span| Some(*span) != spans.find(""));
+        let name_span = written_name.unwrap_or_else(|| first_key_span(root));
+        if let (None, Some(problem)) = (written_name, name_problem(default_name(file))) {
+            let help = "rename the file, or add a `name` to its pipeline";
+            self.diagnostics.add_with_help("bad-value", name_span, format!("{problem} (the name of the file)"), help);
+        }
+        Some(Draft { pipeline: pipeline?, spans, substitutions, place, name_span, is_named: written_name.is_some() })
+    }
+
+    fn pipeline(&mut self, root: &Node, default_name: &str) -> Option<Pipeline> {
         let entries = match &root.value {
             Value::Map(entries) => entries,
             _ => {
@@ -105,7 +121,7 @@ impl Reader {
         let param_names: Vec<&str> = params.keys().map(String::as_str).collect();
         self.check_used_paths(&DeclaredNames { steps: &steps, params: &param_names, ..DeclaredNames::default() });
         Some(Pipeline {
-            name: name.unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+            name: name.unwrap_or_else(|| default_name.to_owned()),
             when: fields.get("when").and_then(|entry| self.when(entry, Scope::Pipeline, &path)),
             env: fields.get("env").map(|entry| self.env(entry, &path)).unwrap_or_default(),
             timeout: fields.get("timeout").and_then(|entry| self.duration(entry, &path)),

@@ -7,6 +7,15 @@ use serde::{Deserialize, Serialize};
 use crate::diagnostic::Span;
 use crate::ids::StepNumber;
 
+/// Where a pipeline comes from: a document of one of the pipeline files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Place {
+    /// Index of the file among the pipeline files of the build, in the order of their paths.
+    pub file: u16,
+    /// Index of the document in the file; documents without content are not counted.
+    pub document: u16,
+}
+
 /// Locations by RFC 6901 pointer into the normal form: `/steps/0/action/image`.
 ///
 /// Very deep parts of a `with:` block have no entry of their own; they are found at the nearest enclosing part.

@@ -106,16 +106,9 @@ impl Reader {
         let name = self.text(&entry.value, "`name` to be text")?;
         let span = entry.value.span;
         path.child("name").record(&mut self.spans, span);
-        if name.chars().count() > MAX_NAME {
-            self.diagnostics.add("bad-value", span, format!("the name is longer than {MAX_NAME} characters"));
-        } else if name.chars().any(sanitize::is_unsafe) {
-            self.diagnostics.add(
-                "bad-value",
-                span,
-                format!("the name {} contains control or invisible characters", quote(&name)),
-            );
-        } else {
-            return Some(name);
+        match name_problem(&name) {
+            None => return Some(name),
+            Some(problem) => self.diagnostics.add("bad-value", span, problem),
         }
         None
     }
@@ -273,6 +266,17 @@ fn plain_json(text: &str) -> Json {
             Ok(number) if number.to_string() == text && number.abs() <= MAX_EXACT => Json::from(number),
             _ => Json::String(text.to_owned()),
         },
+    }
+}
+
+/// Why a text cannot be the name of a pipeline or step.
+pub(super) fn name_problem(name: &str) -> Option<String> {
+    if name.chars().count() > MAX_NAME {
+        Some(format!("the name is longer than {MAX_NAME} characters"))
+    } else if name.chars().any(sanitize::is_unsafe) {
+        Some(format!("the name {} contains control or invisible characters", quote(name)))
+    } else {
+        None
     }
 }
 

@@ -66,16 +66,16 @@ impl Node {
     }
 }
 
-/// Parses the single document of `text`. `None` if there is no document or an error stopped the parser. Errors that do not stop
-/// the parser are recorded beside the tree.
-pub(super) fn parse(text: &str, problems: &mut Diagnostics) -> Option<Node> {
+/// Parses the documents of `text`. `None` if an error stopped the parser. Errors that do not stop the parser are recorded beside
+/// the trees.
+pub(super) fn parse(text: &str, problems: &mut Diagnostics) -> Option<Vec<Node>> {
     let options = granit_parser::options! { emit_comments: false, emit_unresolved_aliases: true };
     let parser = Parser::new_from_str_with_options(text, options);
     let mut tree =
         TreeBuilder { parser, diagnostics: problems, anchors: HashMap::new(), is_incomplete: false, nodes: 0, bytes: 0 };
-    match tree.document() {
+    match tree.documents() {
         Ok(_) if tree.is_incomplete => None,
-        Ok(root) => root,
+        Ok(roots) => Some(roots),
         Err(Stop::Reported) => None,
         Err(Stop::Syntax(error)) => {
             let (message, help) = yaml_error::explain(&error);
@@ -120,18 +120,14 @@ struct TreeBuilder<'a, 'p> {
 type Read<'a> = (Event<'a>, Span);
 
 impl<'a> TreeBuilder<'a, '_> {
-    fn document(&mut self) -> Result<Option<Node>, Stop> {
-        let mut root = None;
+    /// The roots of all documents. The limits hold for the whole file.
+    fn documents(&mut self) -> Result<Vec<Node>, Stop> {
+        let mut roots = Vec::new();
         loop {
             let (event, span) = self.next()?;
             match event {
-                Event::StreamEnd => return Ok(root),
-                Event::DocumentStart(..) if root.is_some() => {
-                    let message = "a second document begins here; several pipelines in one file are not supported yet";
-                    self.diagnostics.add_with_help("not-yet", span, message, "keep one pipeline per file");
-                    return Err(Stop::Reported);
-                }
-                event if event.is_node() => root = Some(self.node((event, span), 1)?.0),
+                Event::StreamEnd => return Ok(roots),
+                event if event.is_node() => roots.push(self.node((event, span), 1)?.0),
                 _ => {}
             }
         }

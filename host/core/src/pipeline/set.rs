@@ -1,0 +1,117 @@
+//! All pipelines of a build: the documents of its pipeline files. Names are unique across files, and their number is limited.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Pipeline;
+use super::diagnostics::{Diagnostics, quote};
+use super::files::{FOLDER, SourceFile};
+use super::read::{Draft, read_file};
+use super::spans::{Place, Spans};
+use super::substitution::Path;
+use crate::diagnostic::Diagnostic;
+
+/// Most stages of a build.
+pub const MAX_STAGES: usize = 1_000;
+/// Most steps of all stages of a build.
+pub const MAX_ALL_STEPS: usize = 5_000;
+/// Most diagnostics of all files together. A build's row has to hold them.
+const MAX_DIAGNOSTICS: usize = 100;
+
+/// A pipeline, where it comes from, and the location of each of its parts in its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParsedPipeline {
+    pub pipeline: Pipeline,
+    pub spans: Spans,
+    /// The paths of its substitutions.
+    pub substitutions: BTreeSet<Path>,
+    pub place: Place,
+}
+
+/// Reads the only pipeline of a file, or the first of several. `file` is its path, for messages.
+///
+/// # Errors
+/// All problems of the file, in the order of lines.
+pub fn read(file: &str, bytes: &[u8]) -> Result<ParsedPipeline, Vec<Diagnostic>> {
+    let mut all = read_files(&[SourceFile { path: file, bytes }])?;
+    Ok(all.swap_remove(0))
+}
+
+/// Reads all pipelines of a build, in the order of the files and their documents; at least one. `files` are sorted by path.
+///
+/// # Errors
+/// All problems of all files.
+pub fn read_files(files: &[SourceFile<'_>]) -> Result<Vec<ParsedPipeline>, Vec<Diagnostic>> {
+    let mut problems = Vec::with_capacity(files.len());
+    let mut drafts = Vec::new();
+    for (file, index) in files.iter().zip(0..) {
+        let (diagnostics, read) = read_file(*file, index);
+        problems.push(diagnostics);
+        drafts.extend(read);
+    }
+    check_names(&drafts, files, &mut problems);
+    check_sizes(&drafts, &mut problems);
+    if drafts.is_empty() || problems.iter().any(|problems| !problems.is_empty()) {
+        return Err(all_diagnostics(problems));
+    }
+    let parsed = |Draft { pipeline, spans, substitutions, place, .. }| ParsedPipeline { pipeline, spans, substitutions, place };
+    Ok(drafts.into_iter().map(parsed).collect())
+}
+
+fn check_names(drafts: &[Draft], files: &[SourceFile<'_>], problems: &mut [Diagnostics]) {
+    let mut first: BTreeMap<&str, &Draft> = BTreeMap::new();
+    for draft in drafts {
+        let name = draft.pipeline.name.as_str();
+        let Some(other) = first.get(name) else {
+            first.insert(name, draft);
+            continue;
+        };
+        let Some(problems) = problems.get_mut(usize::from(draft.place.file)) else { continue };
+        // A name with a problem of its own is not this pipeline's name.
+        if problems.has_diagnostic_at(draft.name_span) {
+            continue;
+        }
+        let line = other.name_span.line;
+        let used = match files.get(usize::from(other.place.file)) {
+            Some(file) if other.place.file != draft.place.file => format!("{}:{line}", file.path),
+            _ => format!("line {line}"),
+        };
+        let message = format!("duplicate pipeline name {}; first used in {used}", quote(name));
+        let help = if draft.is_named {
+            "pipeline names must be unique in a build".to_owned()
+        } else {
+            format!("add a `name`: without one, a pipeline is named after its file in `{FOLDER}/`, or `default`")
+        };
+        problems.add_with_help("duplicate-name", draft.name_span, message, help);
+    }
+}
+
+/// The limits of a build. One message names the limit that was exceeded.
+fn check_sizes(drafts: &[Draft], problems: &mut [Diagnostics]) {
+    let steps: usize = drafts.iter().map(|draft| draft.pipeline.steps.len()).sum();
+    let message = if drafts.len() > MAX_STAGES {
+        format!("the build has {} stages; at most {MAX_STAGES} are allowed", drafts.len())
+    } else if steps > MAX_ALL_STEPS {
+        format!("the stages of the build have {steps} steps; at most {MAX_ALL_STEPS} are allowed")
+    } else {
+        return;
+    };
+    if let Some(first) = problems.first_mut() {
+        first.add("too-large", None, message);
+    }
+}
+
+/// The problems of all files. After the first [`MAX_DIAGNOSTICS`], one more states the number of the others.
+fn all_diagnostics(problems: Vec<Diagnostics>) -> Vec<Diagnostic> {
+    if let [_] = problems.as_slice() {
+        return problems.into_iter().flat_map(Diagnostics::into_diagnostics).collect();
+    }
+    let mut all: Vec<Diagnostic> = problems.into_iter().flat_map(Diagnostics::into_diagnostics).collect();
+    let more = all.len().saturating_sub(MAX_DIAGNOSTICS);
+    if more > 0 {
+        all.truncate(MAX_DIAGNOSTICS);
+        let file = all.last().map(|last| last.file.clone()).unwrap_or_default();
+        let message = format!("and at least {more} more problems");
+        all.push(Diagnostic { code: "more".to_owned(), message, file, span: None, help: None });
+    }
+    all
+}

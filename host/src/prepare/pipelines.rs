@@ -1,0 +1,153 @@
+//! The stages of a build from its pipeline files: read, match, set values, plan.
+
+use beespace_core::build::{Build, PipelineFile, Stage};
+use beespace_core::diagnostic::Diagnostic;
+use beespace_core::ids::{StageId, StageNumber};
+use beespace_core::pipeline::eval_when::{Facts, pipelines_match};
+use beespace_core::pipeline::substitution::Path;
+use beespace_core::pipeline::{self, ParsedPipeline, Pipeline, SourceFile, When};
+use beespace_core::policy::Decision;
+use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
+use beespace_core::status::Status;
+use futures::FutureExt as _;
+use futures::stream::{self, StreamExt as _};
+use tokio::task::spawn_blocking;
+
+use crate::app::App;
+use crate::clock::now;
+use crate::planning;
+use crate::source::ChangeSet;
+use crate::store::StoreError;
+
+/// Stages of a build that are planned at once. Each of them plans several steps at once.
+const PLANNED_AT_ONCE: usize = 4;
+
+/// A pipeline, and whether it runs: the remarks about its conditions, or the reason why it does not.
+pub(super) struct MatchedPipeline {
+    parsed: ParsedPipeline,
+    pub(super) answer: Result<Vec<Reason>, Reason>,
+}
+
+/// Reads the pipelines of the files. The build keeps the files.
+///
+/// # Errors
+/// The reason why the build cannot run, if a file has problems.
+pub(super) fn read(build: &mut Build, files: &[(String, Vec<u8>)]) -> Result<Vec<ParsedPipeline>, Reason> {
+    let sources: Vec<SourceFile<'_>> = files.iter().map(|(path, bytes)| SourceFile { path, bytes }).collect();
+    let parsed = pipeline::read_files(&sources);
+    let pipelines = parsed.as_deref().unwrap_or_default();
+    let keep = |(file, (path, bytes)): (u16, &(String, Vec<u8>))| PipelineFile {
+        path: path.clone(),
+        text: String::from_utf8_lossy(bytes).into_owned(),
+        diagnostics: Vec::new(),
+        documents: pipelines.iter().filter(|parsed| parsed.place.file == file).map(|parsed| parsed.spans.clone()).collect(),
+    };
+    build.files = (0..).zip(files).map(keep).collect();
+    parsed.map_err(|diagnostics| {
+        let problems = if diagnostics.len() == 1 { "a problem".to_owned() } else { format!("{} problems", diagnostics.len()) };
+        let (subject, is_one) = add_diagnostics(build, diagnostics);
+        let have = if is_one { "has" } else { "have" };
+        Reason::new(ReasonCode::InvalidFile, format!("{subject} {have} {problems}"))
+            .help("run `beespace lint` to check the file before you push")
+    })
+}
+
+/// Adds diagnostics to their files. Returns the invalid files as the subject of a sentence, and whether it is one file.
+fn add_diagnostics(build: &mut Build, diagnostics: Vec<Diagnostic>) -> (String, bool) {
+    for diagnostic in diagnostics {
+        if let Some(file) = build.files.iter_mut().find(|file| file.path == diagnostic.file) {
+            file.diagnostics.push(diagnostic);
+        }
+    }
+    let mut invalid = build.files.iter().filter(|file| !file.diagnostics.is_empty());
+    match (invalid.next(), invalid.count()) {
+        (Some(only), 0) => (only.path.clone(), true),
+        (_, others) => (format!("{} pipeline files", others + 1), false),
+    }
+}
+
+/// Finds out which pipelines run. The comparison of many paths with many patterns takes a while, so it has a thread of its own.
+pub(super) async fn match_all(pipelines: Vec<ParsedPipeline>, facts: Facts) -> anyhow::Result<Vec<MatchedPipeline>> {
+    let whens: Vec<Option<When>> = pipelines.iter().map(|parsed| parsed.pipeline.when.clone()).collect();
+    let answers = spawn_blocking(move || pipelines_match(whens.iter().map(Option::as_ref), &facts)).await?;
+    let matched = |(parsed, answer): (_, Result<_, _>)| MatchedPipeline { parsed, answer: answer.map_err(when_of_pipeline) };
+    Ok(pipelines.into_iter().zip(answers).map(matched).collect())
+}
+
+/// Says that the `when` of the pipeline itself did not match, without a second level for the same fact.
+fn when_of_pipeline(reason: Reason) -> Reason {
+    match &*reason.message {
+        "`when` does not match" => Reason { message: "the pipeline's `when` does not match".to_owned(), ..reason },
+        _ => Reason::new(ReasonCode::WhenMismatch, "the pipeline's `when` does not match").part(reason),
+    }
+}
+
+/// Puts the values of the build into the pipelines that run. A pipeline that contains the number of the build needs it now.
+///
+/// # Errors
+/// The store's. The inner error is the reason why the build cannot run, if a file is not valid with its values.
+pub(super) async fn set_values(
+    app: &App,
+    build: &mut Build,
+    pipelines: &mut [MatchedPipeline],
+) -> Result<Result<(), Reason>, StoreError> {
+    let mut running: Vec<&mut ParsedPipeline> =
+        pipelines.iter_mut().filter(|matched| matched.answer.is_ok()).map(|matched| &mut matched.parsed).collect();
+    if build.number.is_none() && running.iter().any(|parsed| parsed.substitutions.contains(&Path::Number)) {
+        build.number = Some(app.store.assign_number(build.id).await?);
+    }
+    let mut problems: Vec<Diagnostic> = Vec::new();
+    for parsed in &mut running {
+        match planning::with_values(build, parsed) {
+            Ok(pipeline) => parsed.pipeline = pipeline,
+            Err(found) => {
+                let new: Vec<_> = found.into_iter().filter(|problem| !problems.contains(problem)).collect();
+                problems.extend(new);
+            }
+        }
+    }
+    if problems.is_empty() {
+        return Ok(Ok(()));
+    }
+    let (subject, is_one) = add_diagnostics(build, problems);
+    let are = if is_one { "is" } else { "are" };
+    let message = format!("{subject} {are} invalid with the values of this build");
+    Ok(Err(Reason::new(ReasonCode::InvalidFile, message)))
+}
+
+/// Plans one stage per pipeline, numbered in the order of the files. A pipeline that does not run becomes a skipped stage.
+pub(super) async fn plan_all(
+    app: &App,
+    build: &Build,
+    pipelines: Vec<MatchedPipeline>,
+    change_set: &ChangeSet,
+) -> (Vec<Stage>, Vec<Decision>) {
+    let mut plans = Vec::with_capacity(pipelines.len());
+    for (matched, number) in pipelines.into_iter().zip(1..) {
+        let id = StageId { build: build.id, stage: StageNumber(number) };
+        plans.push(plan(app, build, id, matched, change_set).boxed());
+    }
+    let planned: Vec<_> = stream::iter(plans).buffered(PLANNED_AT_ONCE).collect().await;
+    let (stages, decisions): (Vec<Stage>, Vec<Vec<Decision>>) = planned.into_iter().unzip();
+    (stages, decisions.into_iter().flatten().collect())
+}
+
+async fn plan(app: &App, build: &Build, id: StageId, matched: MatchedPipeline, change_set: &ChangeSet) -> (Stage, Vec<Decision>) {
+    let MatchedPipeline { parsed, answer } = matched;
+    let (stage, decisions) = match answer {
+        Ok(remarks) => {
+            let (stage, decisions) = planning::plan_stage(app, build, id, parsed.pipeline, change_set).await;
+            (Stage { remarks: remarks.into_iter().chain(stage.remarks).collect(), ..stage }, decisions)
+        }
+        Err(reason) => (skipped_stage(id, parsed.pipeline, reason), Vec::new()),
+    };
+    (Stage { place: parsed.place, ..stage }, decisions)
+}
+
+/// The stage of a pipeline that does not run for the event.
+fn skipped_stage(id: StageId, pipeline: Pipeline, reason: Reason) -> Stage {
+    let at = now();
+    let stage = Stage::pending(id, pipeline, None, Vec::new(), at);
+    Stage { status: Status::Skipped, reason: Some(reason), finished_at: Some(at), ..stage }
+}
