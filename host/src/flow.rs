@@ -50,6 +50,7 @@ pub async fn process_delivery(app: &App, id: DeliveryId) -> Result<(), WorkError
             TriggerDecision::Build(events) => {
                 DeliveryAction::Build(events.into_iter().map(|event| (BuildId(uuid::Uuid::now_v7()), event)).collect())
             }
+            TriggerDecision::Update { pull_request, reason } => DeliveryAction::Update { pull_request, reason },
             TriggerDecision::Ignored { reason, forget_ref } => DeliveryAction::Ignore { reason, forget_ref },
         },
     });

@@ -1,6 +1,7 @@
 //! Prepares a build: source, pipeline, admit, plan, admit, stages. Nothing here uses the engine.
 
 mod pipelines;
+mod pull_request;
 
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ const MISSING_REF_WAIT: Duration = Duration::from_secs(60);
 /// # Errors
 /// [`WorkError::Wait`] while Gogs cannot provide the commit, or the disk is full; the build shows the reason.
 pub async fn resolve(app: &App, build: &mut Build) -> Result<Resolution, WorkError> {
+    if let Some(ended) = pull_request::find_head(app, build).await? {
+        return Ok(ended);
+    }
     let id = build.event.repository.id;
     let origin = repository_identity::confirmed_origin(app, id);
     let fetched = FetchAttempt::begin(app.mirrors.of(id), origin, &app.forge.access()).await;
@@ -38,9 +42,16 @@ pub async fn resolve(app: &App, build: &mut Build) -> Result<Resolution, WorkErr
         Err(SourceError::CommitMissing { .. }) if is_ref_deleted(app, build)? => {
             Ok(Resolution::Ended(Status::Skipped, ref_deleted(build)))
         }
-        Err(error) if error.is_refusal() => Ok(Resolution::Ended(Status::Error, error.reason())),
-        Err(error) if error.is_retryable() => wait_or_give_up(app, build, &error).await,
-        Err(error) => Err(WorkError::Failed(error.into())),
+        Err(error) => source_failed(app, build, error).await,
+    }
+}
+
+/// Ends the build whose commit cannot be had, or lets it wait.
+async fn source_failed(app: &App, build: &Build, error: SourceError) -> Result<Resolution, WorkError> {
+    match error {
+        error if error.is_refusal() => Ok(Resolution::Ended(Status::Error, error.reason())),
+        error if error.is_retryable() => wait_or_give_up(app, build, &error).await,
+        error => Err(WorkError::Failed(error.into())),
     }
 }
 
@@ -53,6 +64,10 @@ fn is_ref_deleted(app: &App, build: &Build) -> Result<bool, StoreError> {
 }
 
 fn ref_deleted(build: &Build) -> Reason {
+    if let Some(pull) = build.event.pull_request() {
+        let message = format!("{} no longer leads to {}, which could not be fetched", pull.git_ref(), build.short_sha());
+        return Reason::new(ReasonCode::RefMoved, message);
+    }
     match (build.event.tag(), build.event.branch().unwrap_or_default()) {
         (Some(tag), _) => {
             Reason::new(ReasonCode::TagDeleted, format!("tag {tag:?} was deleted before its commit could be fetched"))
@@ -97,9 +112,8 @@ pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Resu
         Ok(pipelines) => pipelines,
         Err(reason) => return Ok(ended_without_stages(build, Status::Error, reason)),
     };
-    let names_release = |parsed: &ParsedPipeline| parsed.pipeline.names_event(EventKind::Release);
-    if build.event.kind() == EventKind::Release && !pipelines.iter().any(names_release) {
-        return Ok(Prepared::Ignored(no_release_pipeline()));
+    if let Some(reason) = not_asked_for(&build, &pipelines) {
+        return Ok(Prepared::Ignored(reason));
     }
     let declared: Vec<_> = pipelines.iter().map(|parsed| &parsed.pipeline).collect();
     if let Err(reason) = params::check(&declared, &build.event) {
@@ -119,10 +133,19 @@ pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Resu
     Ok(Prepared::Stages { build: Box::new(build), stages, decisions })
 }
 
-/// The tag of a release is built as a tag, so a file that does not ask for releases wants no second build.
-fn no_release_pipeline() -> Reason {
-    Reason::new(ReasonCode::NoReleasePipeline, "the pipeline does not ask for releases")
-        .help("to build releases besides their tags, add `when: { event: release }`")
+/// Why an event that is built only on request is ignored: the tag of a release is built as a tag, and the head of a closed pull
+/// request was built before.
+fn not_asked_for(build: &Build, pipelines: &[ParsedPipeline]) -> Option<Reason> {
+    let kind = build.event.kind();
+    let reason = match kind {
+        EventKind::Release => Reason::new(ReasonCode::NoReleasePipeline, "the pipeline does not ask for releases")
+            .help("to build releases besides their tags, add `when: { event: release }`"),
+        EventKind::PullRequestClosed => Reason::new(ReasonCode::NoClosedPipeline, "no pipeline asks for closed pull requests")
+            .help("to build them, add `when: { event: pull_request_closed }`"),
+        _ => return None,
+    };
+    let is_named = pipelines.iter().any(|parsed| parsed.pipeline.names_event(kind));
+    (!is_named).then_some(reason)
 }
 
 async fn no_file(commit: &FetchedCommit) -> Reason {

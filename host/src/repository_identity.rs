@@ -5,7 +5,7 @@
 //! their own administrators cannot read. So a new name is stored, and anything is fetched, only after Gogs itself has named the
 //! id behind the name. The same response brings the visibility and the default branch, which no payload can widen.
 
-use beespace_core::event::Repository;
+use beespace_core::event::{Repository, SourceRepository};
 use beespace_core::gogs::GogsEvent;
 use beespace_core::ids::{RepositoryId, RepositoryName};
 use beespace_core::reason::Reason;
@@ -82,6 +82,22 @@ pub async fn confirmed_origin(app: &App, id: RepositoryId) -> Result<Url, Source
     let found = ask(app, id, &known.name).await.map_err(|error| error.of_fetch(&known.name, id))?;
     store_if_changed(app, &known, &found).await.map_err(broken)?;
     Ok(app.forge.clone_url(&found.name))
+}
+
+/// The clone URL of the repository that a pull request comes from, if the server can read it and Gogs says that it is a fork of
+/// `base`. The payload only claims that: nothing of another repository may get into a build.
+///
+/// # Errors
+/// A retryable error if Gogs does not answer.
+pub async fn fork_origin(app: &App, base: &Repository, source: &SourceRepository) -> Result<Option<Url>, SourceError> {
+    let found = match app.forge.repository(&source.name).await {
+        Ok(found) => found,
+        Err(ForgeError::NotFound(_) | ForgeError::Forbidden(_)) => return Ok(None),
+        Err(error) => return Err(Unconfirmed::Forge(error).of_fetch(&source.name, source.id)),
+    };
+    let is_fork = found.id == source.id.0 && found.parent.as_ref().is_some_and(|parent| parent.id == base.id.0);
+    let is_readable = base.is_private || !found.private;
+    Ok((is_fork && is_readable).then(|| app.forge.clone_url(&source.name)))
 }
 
 /// Why Gogs did not confirm a name.

@@ -107,7 +107,7 @@ fn every_delivery_becomes_an_event_or_a_reason() {
                 }
                 format!("build {}", events.iter().map(|event| event.kind().as_str()).collect::<Vec<_>>().join("+"))
             }
-            TriggerDecision::Ignored { reason, .. } => {
+            TriggerDecision::Ignored { reason, .. } | TriggerDecision::Update { reason, .. } => {
                 assert!(!reason.message.is_empty());
                 reason.code
             }

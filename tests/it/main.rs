@@ -27,6 +27,7 @@ mod flow_hostile;
 mod flow_manual;
 mod flow_modes;
 mod flow_pipelines;
+mod flow_pull_requests;
 mod flow_rounds_wait;
 mod flow_settings;
 mod flow_source;

@@ -36,6 +36,9 @@ pub struct Build {
     /// The commit to build, if it is known before the fetch: the one that the event names, or that of the repeated build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<Sha>,
+    /// Whether the commit is the value of a pull request's ref that Gogs may not have updated yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub head_unconfirmed: bool,
     /// How far the code is trusted, recorded with `head`; before that, for a restart, the trust in the repeated build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<Trust>,
@@ -68,6 +71,7 @@ impl Build {
             id,
             number: None,
             commit: event.sha().cloned(),
+            head_unconfirmed: false,
             trust: None,
             event,
             delivery: None,
@@ -87,6 +91,16 @@ impl Build {
     #[must_use]
     pub fn sha(&self) -> Option<&Sha> {
         self.head.as_ref().map(|head| &head.sha).or(self.commit.as_ref()).or(self.event.sha())
+    }
+
+    /// The commit that the changes of the build are compared with, if there is one: for a pull request the merge base with its
+    /// target.
+    #[must_use]
+    pub fn base(&self) -> Option<&Sha> {
+        match &self.head.as_ref()?.base {
+            Base::Commit(base) => Some(base),
+            Base::Unknown(_) => None,
+        }
     }
 
     /// How far the code is trusted. It is not while that is unknown.
@@ -111,11 +125,7 @@ impl Build {
     #[must_use]
     pub fn before(&self) -> Option<&Sha> {
         let push = self.event.push()?;
-        let base = self.head.as_ref().and_then(|head| match &head.base {
-            Base::Commit(base) => Some(base),
-            Base::Unknown(_) => None,
-        });
-        base.filter(|base| push.last_known_tip.as_ref() == Some(*base)).or(push.before.as_ref())
+        self.base().filter(|base| push.last_known_tip.as_ref() == Some(*base)).or(push.before.as_ref())
     }
 }
 
@@ -145,7 +155,8 @@ pub struct Head {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Base {
-    /// The branch's commit before the push; for a new branch, the merge base with the default branch at that time.
+    /// The branch's commit before the push; for a new branch, the merge base with the default branch at that time; for a pull
+    /// request, the merge base with its target.
     Commit(Sha),
     /// There is no base. The text gives the reason as the end of a sentence: `the branch is new, and it is the default branch`.
     Unknown(String),

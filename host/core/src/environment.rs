@@ -8,6 +8,7 @@ pub mod container_plugin;
 use std::collections::BTreeMap;
 
 use crate::build::{self, Build, Stage};
+use crate::event::PullRequest;
 use crate::ids::Sha;
 use crate::pipeline::{Action, params};
 use crate::plan::WORKSPACE;
@@ -104,12 +105,37 @@ pub const VARIABLES: &[Variable] = &[
         inputs.build.event.repository.default_branch.clone()
     }),
     variable("BEESPACE_REF", "refs/heads/feature/x", "full name of the ref that is built", |inputs| inputs.build.event.git_ref()),
-    variable("BEESPACE_BRANCH", "feature/x", "the branch that is built; empty for an event without one", |inputs| {
-        inputs.build.event.branch().unwrap_or_default().to_owned()
-    }),
+    variable(
+        "BEESPACE_BRANCH",
+        "feature/x",
+        "the branch that is built, for a pull request its target; empty for a tag",
+        |inputs| inputs.build.event.branch_or_target().unwrap_or_default().to_owned(),
+    ),
     variable("BEESPACE_TAG", "v1.2.0", "the tag that is built; empty for an event without one", |inputs| {
         inputs.build.event.tag().unwrap_or_default().to_owned()
     }),
+    variable("BEESPACE_PULL_REQUEST", "7", "number of the pull request; empty for other events", |inputs| {
+        pull_request(inputs, |pull| pull.number.to_string())
+    }),
+    variable("BEESPACE_PULL_REQUEST_TITLE", "Fix the build", "its title; empty for other events", |inputs| {
+        pull_request(inputs, |pull| pull.title.clone())
+    }),
+    variable("BEESPACE_TARGET_BRANCH", "main", "the branch that a pull request is to be merged into", |inputs| {
+        pull_request(inputs, |pull| pull.target_branch.clone())
+    }),
+    variable("BEESPACE_SOURCE_BRANCH", "feature/x", "the branch that a pull request proposes", |inputs| {
+        pull_request(inputs, |pull| pull.source_branch.clone())
+    }),
+    variable("BEESPACE_SOURCE_REPO", "maya/app", "the repository of that branch; empty if it was deleted", |inputs| {
+        pull_request(inputs, |pull| pull.source.as_ref().map(|source| source.name.to_string()).unwrap_or_default())
+    }),
+    variable(
+        "BEESPACE_BASE_SHA",
+        "1f7e2d9c…",
+        "the commit with which the changed paths are compared, for a pull request the merge base with its target; empty if there \
+         is none",
+        |inputs| inputs.build.base().map(ToString::to_string).unwrap_or_default(),
+    ),
     variable("BEESPACE_TARGET", "production", "target of a promotion or rollback; empty for other events", |inputs| {
         inputs.build.event.target().unwrap_or_default().to_owned()
     }),
@@ -167,6 +193,11 @@ pub const VARIABLES: &[Variable] = &[
     }),
     variable("BEESPACE_WORKSPACE", "/workspace", "the directory with the sources", |_| WORKSPACE.to_owned()),
 ];
+
+/// A text about the pull request of the build; empty if the event is another one.
+fn pull_request(inputs: &Inputs<'_>, text: fn(&PullRequest) -> String) -> String {
+    inputs.build.event.pull_request().map(text).unwrap_or_default()
+}
 
 /// The commit that is built: as resolved by git, otherwise as named by the event.
 fn sha(build: &Build) -> &str {

@@ -5,12 +5,14 @@
 
 mod cause;
 mod kind;
+mod pull_request;
 mod started;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::cause::{Cause, Push, Release, Tag, tag_ref};
 pub use self::kind::EventKind;
+pub use self::pull_request::{PullRequest, PullRequestChange, SourceRepository, bounded_labels};
 pub use self::started::{Deployment, GivenParams, Manual, Revision, is_target_name};
 use crate::ids::{RepositoryId, RepositoryName, Sha};
 
@@ -130,6 +132,8 @@ impl Event {
             Cause::Push(_) => EventKind::Push,
             Cause::Tag(_) => EventKind::Tag,
             Cause::Release(_) => EventKind::Release,
+            Cause::PullRequest(pull) if pull.change == PullRequestChange::Closed => EventKind::PullRequestClosed,
+            Cause::PullRequest(_) => EventKind::PullRequest,
             Cause::Manual(_) => EventKind::Manual,
             Cause::Promote(_) => EventKind::Promote,
             Cause::Rollback(_) => EventKind::Rollback,
@@ -143,17 +147,18 @@ impl Event {
             Cause::Push(push) => push.git_ref(),
             Cause::Tag(tag) => tag_ref(&tag.name),
             Cause::Release(release) => tag_ref(&release.tag),
+            Cause::PullRequest(pull) => pull.git_ref(),
             Cause::Manual(manual) => manual.revision.git_ref(),
             Cause::Promote(deployment) | Cause::Rollback(deployment) => deployment.git_ref.clone(),
         }
     }
 
-    /// Short name of the branch that is built; `None` for a tag.
+    /// Short name of the branch that is built; `None` for a tag and for a pull request.
     #[must_use]
     pub fn branch(&self) -> Option<&str> {
         match &self.cause {
             Cause::Push(push) => Some(&push.branch),
-            Cause::Tag(_) | Cause::Release(_) => None,
+            Cause::Tag(_) | Cause::Release(_) | Cause::PullRequest(_) => None,
             Cause::Manual(manual) => manual.revision.branch(),
             Cause::Promote(deployment) | Cause::Rollback(deployment) => deployment.branch.as_deref(),
         }
@@ -163,12 +168,36 @@ impl Event {
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
         match &self.cause {
-            Cause::Push(_) => None,
+            Cause::Push(_) | Cause::PullRequest(_) => None,
             Cause::Tag(tag) => Some(&tag.name),
             Cause::Release(release) => Some(&release.tag),
             Cause::Manual(manual) => manual.revision.tag(),
             Cause::Promote(deployment) | Cause::Rollback(deployment) => deployment.tag.as_deref(),
         }
+    }
+
+    /// The pull request, if the event is about one.
+    #[must_use]
+    pub fn pull_request(&self) -> Option<&PullRequest> {
+        match &self.cause {
+            Cause::PullRequest(pull) => Some(pull),
+            _ => None,
+        }
+    }
+
+    /// Like [`pull_request`](Self::pull_request), for changing what is known about it.
+    pub fn pull_request_mut(&mut self) -> Option<&mut PullRequest> {
+        match &mut self.cause {
+            Cause::PullRequest(pull) => Some(pull),
+            _ => None,
+        }
+    }
+
+    /// Short name of the branch that is built, for a pull request of its target: the branch of conditions and of the build that
+    /// policies compare with.
+    #[must_use]
+    pub fn branch_or_target(&self) -> Option<&str> {
+        self.branch().or_else(|| self.pull_request().map(|pull| pull.target_branch.as_str()))
     }
 
     /// The push, if the event is one.
@@ -185,7 +214,7 @@ impl Event {
     pub fn sha(&self) -> Option<&Sha> {
         match &self.cause {
             Cause::Push(push) => Some(&push.after),
-            Cause::Tag(_) | Cause::Release(_) => None,
+            Cause::Tag(_) | Cause::Release(_) | Cause::PullRequest(_) => None,
             Cause::Manual(manual) => manual.revision.commit(),
             Cause::Promote(deployment) | Cause::Rollback(deployment) => Some(&deployment.commit),
         }
@@ -221,7 +250,7 @@ impl Event {
         match &self.cause {
             Cause::Manual(manual) => Some(&manual.params),
             Cause::Promote(deployment) | Cause::Rollback(deployment) => Some(&deployment.params),
-            Cause::Push(_) | Cause::Tag(_) | Cause::Release(_) => None,
+            Cause::Push(_) | Cause::Tag(_) | Cause::Release(_) | Cause::PullRequest(_) => None,
         }
     }
 
@@ -231,11 +260,11 @@ impl Event {
         self.push().and_then(|push| push.before.as_ref())
     }
 
-    /// Whether `[skip ci]` in the message of the commit suppresses the build. It concerns pushes: whoever creates a tag or a
-    /// release, or starts a build, wants that build.
+    /// Whether `[skip ci]` in the message of the commit suppresses the build. It concerns pushes and pull requests: whoever
+    /// creates a tag or a release, or starts a build, wants that build.
     #[must_use]
     pub fn heeds_skip_directive(&self) -> bool {
-        self.kind() == EventKind::Push
+        matches!(self.kind(), EventKind::Push | EventKind::PullRequest)
     }
 
     /// A title for people while the commit's message is unknown.
@@ -244,6 +273,7 @@ impl Event {
         match &self.cause {
             Cause::Push(push) => push.head_commit().map(|commit| commit.message.as_str()),
             Cause::Release(release) => Some(release.title.as_str()).filter(|title| !title.is_empty()),
+            Cause::PullRequest(pull) => Some(&pull.title),
             Cause::Tag(_) | Cause::Manual(_) | Cause::Promote(_) | Cause::Rollback(_) => None,
         }
     }

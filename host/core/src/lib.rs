@@ -7,7 +7,7 @@
 //! |---|---|
 //! | verify | [`verify`]: the webhook's signature |
 //! | event | [`gogs`]: Gogs' payloads; [`git_ref`]: names of refs; [`event`]: our own form; [`trigger`]: build or ignore |
-//! | | [`trust`]: whether the code of an event gets secrets |
+//! | | [`trust`]: whether the code of an event gets secrets; [`pull_request_head`]: the commit of a pull request |
 //! | pipeline | [`pipeline`]: the file and its `when`; [`diagnostic`]: problems in the file |
 //! | admit | [`policy`]: verdicts, decisions, approvals; [`baseline_policy`]: built-in rules; [`plugin_context`]: plugin input |
 //! | | [`rule_set`]: what decisions depend on besides their subjects |
@@ -37,6 +37,7 @@ pub mod verify;
 pub mod event;
 pub mod git_ref;
 pub mod gogs;
+pub mod pull_request_head;
 pub mod trigger;
 pub mod trust;
 

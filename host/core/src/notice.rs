@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::build::{Build, Stage};
 use crate::digest::Document;
-use crate::event::shorten;
+use crate::event::{Event, PullRequest, shorten};
 use crate::ids::{BuildId, NoticeId};
 use crate::reason::Reason;
 use crate::time::{Timestamp, backoff};
@@ -244,6 +244,7 @@ pub fn subject_document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Do
         "event": event.kind(),
         "ref": event.git_ref(),
         "tag": event.tag(),
+        "pull_request": event.pull_request().map(|pull| pull_request_json(pull, event)),
         "target": event.target(),
         "sha": build.sha(),
         "message": build.head.as_ref().map(|head| head.message.as_str()),
@@ -251,6 +252,17 @@ pub fn subject_document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Do
         "actor": { "id": event.sender.stable_id(), "name": event.sender.login },
     });
     Document::new(SCHEMA, &subject)
+}
+
+fn pull_request_json(pull: &PullRequest, event: &Event) -> serde_json::Value {
+    serde_json::json!({
+        "number": pull.number,
+        "title": pull.title,
+        "target_branch": pull.target_branch,
+        "source_branch": pull.source_branch,
+        "source_repository": pull.source.as_ref().map(|source| source.name.to_string()),
+        "url": pull.page(&event.repository),
+    })
 }
 
 /// A reason may quote much of a pipeline file, a build may have hundreds of steps, and each notifier stores the subject.

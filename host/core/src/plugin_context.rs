@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::build::Build;
 use crate::digest::Document;
-use crate::event::{Actor, Claim, Commit, EventKind};
+use crate::event::{Actor, Claim, Commit, EventKind, PullRequest};
 use crate::ids::{RepositoryName, Sha};
 use crate::pipeline::eval_when::ChangedPaths;
 use crate::time::Timestamp;
@@ -64,7 +64,7 @@ impl PluginContext {
             repository: build.event.repository.name.clone(),
             git_ref: build.event.git_ref(),
             sha: build.sha().cloned(),
-            pull_request: None,
+            pull_request: build.event.pull_request().map(|pull| (pull.number, pull.target_ref())),
             build_number: build.number,
             actor: build.event.sender.clone(),
             author: head.map(|head| head.author.clone()),
@@ -101,6 +101,8 @@ pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit],
         "promoted_build": event.deployment().map(|deployment| deployment.of),
         "params": event.params(),
         "commit": build.sha(),
+        "base": build.base(),
+        "pull_request": event.pull_request().map(|pull| pull_request_json(build, pull)),
         "trust": build.trust(),
         "title": truncate(message.lines().next().unwrap_or(""), MAX_MESSAGE_CHARS),
         "message": truncate(message, MAX_MESSAGE_CHARS),
@@ -110,6 +112,34 @@ pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit],
         "path_count": paths.map(Vec::len),
         "truncated": !all_listed || listed_paths.map(<[_]>::len) < paths.map(Vec::len),
     });
+    Document::new(EVENT_SCHEMA, &value)
+}
+
+/// A pull request, with `labels` as the event reported them: [`with_labels`] sets the present ones.
+fn pull_request_json(build: &Build, pull: &PullRequest) -> serde_json::Value {
+    json!({
+        "number": pull.number,
+        "change": pull.change,
+        "title": pull.title,
+        "target_branch": pull.target_branch,
+        "source_branch": pull.source_branch,
+        "source_repository": pull.source.as_ref().map(|source| source.name.to_string()),
+        "is_from_fork": pull.is_from_fork(build.event.repository.id),
+        "is_merged": pull.is_merged,
+        "is_head_confirmed": !build.head_unconfirmed,
+        "labels": pull.labels,
+    })
+}
+
+/// The event document with the labels that the pull request has now; `null` if Gogs does not tell them. The document of another
+/// event is unchanged.
+#[must_use]
+pub fn with_labels(event: &Document, labels: Option<&[String]>) -> Document {
+    let Ok(mut value) = serde_json::from_str::<serde_json::Value>(&event.json) else { return event.clone() };
+    match value.pointer_mut("/pull_request/labels") {
+        Some(place) => *place = json!(labels),
+        None => return event.clone(),
+    }
     Document::new(EVENT_SCHEMA, &value)
 }
 
@@ -178,6 +208,7 @@ mod tests {
             delivery: None,
             restart_of: None,
             commit: None,
+            head_unconfirmed: false,
             trust: Some(Trust::Trusted),
             status: Status::Running,
             reason: None,

@@ -67,7 +67,11 @@ reason_codes! {
         "Push to a branch or a tag: refs outside `refs/heads/` and `refs/tags/` are not built.";
     NoReleasePipeline "no-release-pipeline" "No pipeline of the commit asks for releases."
         "Add `when: { event: release }` to a pipeline to build releases besides their tags.";
-    NotSupported "not-supported" "Beespace does not build this event yet." "";
+    DuplicateHead "duplicate-head" "The head of the pull request is already built."
+        "Run `beespace build restart` to build it again, or push a new commit.";
+    NoClosedPipeline "no-closed-pipeline" "No pipeline of the commit asks for closed pull requests."
+        "Add `when: { event: pull_request_closed }` to a pipeline to build them.";
+    PullRequestClosed "pull-request-closed" "The pull request was closed while its build waited." "";
     BranchCreated "branch-created" "A branch was created; its push arrives as a delivery of its own." "";
     NothingToBuild "nothing-to-build" "The event does not change the sources." "";
     DeadLetter "dead-letter" "All attempts failed, and the row is not retried automatically."
@@ -88,6 +92,13 @@ reason_codes! {
     NoSuchRevision "no-such-revision" "Gogs does not have the branch, tag or commit that the build was started for."
         "Check the name, or push it first.";
     NotACommit "not-a-commit" "The tag does not name a commit." "Tag a commit to build it.";
+    WaitingForHead "waiting-for-head" "Gogs has not updated the head of the pull request yet." "";
+    HeadMissing "head-missing" "Gogs has lost the head of the pull request, and its branch cannot be read."
+        "Push to the branch again, or give the token's user read access to its repository.";
+    HeadNotConfirmed "head-not-confirmed" "Gogs may not have updated the head of the pull request yet."
+        "If a newer commit is missing, push again, or run `beespace build restart` on its build.";
+    MergeConflict "merge-conflict" "The pull request cannot be merged into its target."
+        "Resolve the conflicts in the listed files, or build the head with `clone: { pull_request: head }`.";
     HttpGitDisabled "http-git-disabled" "Gogs does not serve git over HTTP."
         "Set `DISABLE_HTTP_GIT = false` in the section `[repository]` of Gogs' app.ini, and restart Gogs.";
     RepositoryGone "repository-gone" "Gogs does not know the repository, or the token's user has no access to it."

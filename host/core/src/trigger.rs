@@ -1,9 +1,12 @@
 //! The trigger decision: whether an event of Gogs causes a build, or is ignored with a reason.
 
+mod pull_request;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::{
-    Actor, Cause, Claim, Commit, Event, MAX_CLAIM_CHARS, MAX_MESSAGE_CHARS, Push, Release, Repository, Tag, shorten, tag_ref,
+    Actor, Cause, Claim, Commit, Event, MAX_CLAIM_CHARS, MAX_MESSAGE_CHARS, PullRequest, Push, Release, Repository, Tag, shorten,
+    tag_ref,
 };
 use crate::git_ref::{self, BRANCHES, TAGS};
 use crate::gogs::{self, GogsEvent};
@@ -61,6 +64,8 @@ pub enum DeliveryRepeat {
 pub enum TriggerDecision {
     /// Build these events; one delivery may report several: a release also reports its tag. [`LastSeenRef::of_push`] is recorded.
     Build(Vec<Event>),
+    /// Keep what is now known about a pull request, and the delivery with this reason.
+    Update { pull_request: Box<PullRequest>, reason: Reason },
     /// Keep the delivery with this reason. `forget_ref` is the full name of a deleted ref whose record must be removed.
     Ignored { reason: Reason, forget_ref: Option<String> },
 }
@@ -128,7 +133,7 @@ pub fn decide(
         }
         GogsEvent::TagCreated(create) => decide_tag(create, repository).unwrap_or_else(ignored),
         GogsEvent::Release(event) => decide_release(event, repository).unwrap_or_else(ignored),
-        GogsEvent::PullRequest(event) => ignore_unsupported(format!("pull request {} changed", event.number), "pull requests"),
+        GogsEvent::PullRequest(event) => pull_request::decide(event, repository),
         GogsEvent::Forked(fork) => ignore(
             ReasonCode::NothingToBuild,
             format!("{} forked the repository: nothing to build", quote_name(&fork.sender.username)),
@@ -343,14 +348,6 @@ fn quote_name(name: &str) -> String {
     let short: String = name.chars().take(100).collect();
     let is_plain = short.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '/' | '.'));
     if is_plain && short.len() == name.len() { short } else { format!("{short:?}") }
-}
-
-fn not_supported_yet(what: &str) -> String {
-    format!("Beespace does not build {what} yet")
-}
-
-fn ignore_unsupported(message: String, what: &str) -> TriggerDecision {
-    ignore(ReasonCode::NotSupported, message, Some(&not_supported_yet(what)))
 }
 
 fn ignore(code: ReasonCode, message: String, help: Option<&str>) -> TriggerDecision {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use beespace_core::build::{Build, Stage, Step};
+use beespace_core::event::PullRequest;
 use beespace_core::exit::Exit;
 use beespace_core::graph;
 use beespace_core::policy::Decision;
@@ -47,15 +48,18 @@ pub struct BuildBody {
     /// The reason for the status, if there is one.
     #[schema(value_type = Option<ReasonSchema>)]
     pub reason: Option<Reason>,
-    /// The kind of event: `push`, `tag`, `release`.
+    /// The kind of event: `push`, `tag`, `pull_request`, `pull_request_closed`, `release`.
     pub event: String,
-    /// The branch, without `refs/heads/`; none for a tag.
+    /// The branch, without `refs/heads/`; none for a tag and for a pull request.
     pub branch: Option<String>,
     /// The tag, without `refs/tags/`; none for a branch.
     #[serde(default)]
     pub tag: Option<String>,
     /// The commit; none until it is known, which for a tag is after the fetch.
     pub sha: Option<String>,
+    /// The pull request; none for other events.
+    #[serde(default)]
+    pub pull_request: Option<PullRequestBody>,
     /// `trusted`, or `untrusted` for code that is in no branch and no tag of the repository: its steps get no secrets. None until
     /// the commit is known.
     #[serde(default)]
@@ -97,6 +101,25 @@ pub struct BuildBody {
     /// Objections of policies in mode `warn`, which have no effect; empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// A pull request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PullRequestBody {
+    pub number: u64,
+    pub title: String,
+    /// The branch that it is to be merged into.
+    pub target_branch: String,
+    /// The branch that it proposes.
+    pub source_branch: String,
+    /// The repository of that branch; none if it was deleted.
+    pub source_repository: Option<String>,
+    /// `topic`, and `eve:topic` for a branch of another repository.
+    pub source_label: String,
+    /// Whether Gogs is known to have updated the head before the build took its commit.
+    pub is_head_confirmed: bool,
+    /// Its page in Gogs.
+    pub url: String,
 }
 
 /// One pipeline that executes in a build.
@@ -232,6 +255,7 @@ impl BuildBody {
             branch: build.event.branch().map(str::to_owned),
             tag: build.event.tag().map(str::to_owned),
             sha: build.sha().map(ToString::to_string),
+            pull_request: build.event.pull_request().map(|pull| PullRequestBody::new(build, pull)),
             trust: build.head.as_ref().map(|_| build.trust().as_str().to_owned()),
             title: build_title::build_title(build),
             actor: build.event.sender.login.clone(),
@@ -259,6 +283,21 @@ impl BuildBody {
         let stages = stages.iter().map(|stage| StageBody::new(stage, &caused_by, now)).collect();
         let warnings = policy_warning::of_decisions(decisions).iter().map(ToString::to_string).collect();
         Self { stages, diagnostics, warnings, ..Self::new(urls, build) }
+    }
+}
+
+impl PullRequestBody {
+    fn new(build: &Build, pull: &PullRequest) -> Self {
+        Self {
+            number: pull.number,
+            title: pull.title.clone(),
+            target_branch: pull.target_branch.clone(),
+            source_branch: pull.source_branch.clone(),
+            source_repository: pull.source.as_ref().map(|source| source.name.to_string()),
+            source_label: pull.source_label(build.event.repository.id),
+            is_head_confirmed: !build.head_unconfirmed,
+            url: pull.page(&build.event.repository),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::output::Output;
 use super::start::{self, DeployArgs, StartArgs};
 use super::times::{age, duration};
 use super::{Context, build_text, ignored_pushes, log, print_stderr, table, values};
-use crate::api::dto::{ApprovalAnswerBody, BuildBody};
+use crate::api::dto::{ApprovalAnswerBody, BuildBody, PullRequestBody};
 use crate::clock::now;
 use crate::urls::{API_PREFIX, api_repository};
 
@@ -107,7 +107,7 @@ async fn list(context: &Context, client: &Client, status: Option<String>, limit:
             build.status.clone(),
             age(&build.created_at, now),
             duration(build.started_at.as_deref(), build.finished_at.as_deref(), now),
-            build.branch.clone().or_else(|| build.tag.clone()).unwrap_or_default(),
+            branch(build),
             short_sha(build).to_owned(),
             build.actor.clone(),
             ignored_pushes::title(build),
@@ -117,6 +117,13 @@ async fn list(context: &Context, client: &Client, status: Option<String>, limit:
         ignored_pushes::report(context, client, &builds).await;
     }
     Ok(Exit::Ok)
+}
+
+/// The branch or the tag; `topic → main` for a pull request.
+fn branch(build: &BuildBody) -> String {
+    let of_pull = |pull: &PullRequestBody| format!("{} → {}", pull.source_label, pull.target_branch);
+    let name = build.branch.clone().or_else(|| build.tag.clone());
+    name.or_else(|| build.pull_request.as_ref().map(of_pull)).unwrap_or_default()
 }
 
 /// Restarts the build at the API path `old`, and prints the number and the page of the new build.

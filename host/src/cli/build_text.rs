@@ -14,7 +14,7 @@ use super::{Context, print_stdout, table};
 use crate::api::dto::{ApprovalBody, BuildBody, StageBody, StepBody};
 use crate::clock::now;
 use crate::view::time;
-use crate::view::trust::UNTRUSTED;
+use crate::view::trust::{HEAD_NOT_CONFIRMED, UNTRUSTED};
 
 /// Prints a build. The exit code is that of its status.
 ///
@@ -52,6 +52,12 @@ impl Text {
         self.line(&format!("{} by {}  {page}", short_sha(build), build.actor));
         if let Some(restarted) = &build.restarts_label {
             self.line(&format!("  restart of {restarted}"));
+        }
+        if let Some(pull) = &build.pull_request {
+            self.line(&format!("  pull request {} → {}  {}", pull.source_label, pull.target_branch, pull.url));
+            if !pull.is_head_confirmed {
+                self.line(&format!("  head not confirmed: {HEAD_NOT_CONFIRMED}"));
+            }
         }
         if build.trust.as_deref() == Some(Trust::Untrusted.as_str()) {
             self.line(&format!("  untrusted: {UNTRUSTED}"));

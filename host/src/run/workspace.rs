@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use beespace_core::build::{Base, Build, Step};
+use beespace_core::build::{Build, Step};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
@@ -136,11 +136,10 @@ fn announcement(build: &Build, depth: Option<NonZeroU32>) -> String {
 
 async fn checkout(run: &StageRun, depth: Option<NonZeroU32>) -> Result<(Checkout, LeftOut), FillError> {
     let (build, origin) = (&run.build, run.app.clone_url(&run.build));
-    let default_branch = &build.event.repository.default_branch;
-    let base = build.head.as_ref().and_then(|head| match &head.base {
-        Base::Commit(base) => Some(base),
-        Base::Unknown(_) => None,
-    });
+    // A pull request is compared with its target, so that branch is the one that its checkout has.
+    let target = build.event.pull_request().map(|pull| &pull.target_branch);
+    let default_branch = target.unwrap_or(&build.event.repository.default_branch);
+    let before = if target.is_some() { build.base() } else { build.before() };
     let sha = build.sha().ok_or_else(|| SourceError::Internal("the commit of the build is unknown".to_owned()))?;
     let request = CheckoutRequest {
         sha,
@@ -148,7 +147,7 @@ async fn checkout(run: &StageRun, depth: Option<NonZeroU32>) -> Result<(Checkout
         tag: build.event.tag(),
         default_branch,
         // The base is pinned. If it is another commit, the one before was no longer in the mirror.
-        before: build.before().filter(|before| base == Some(*before)),
+        before: before.filter(|before| build.base() == Some(*before)),
         depth,
         origin: &origin,
     };

@@ -101,7 +101,7 @@ pub async fn resolve(fetch: FetchAttempt, build: &Build) -> Result<Resolution, S
         Lookup::Missing => return Err(SourceError::CommitMissing { git_ref, commit: known }),
         Lookup::NotACommit => return Ok(Resolution::Ended(Status::Error, not_a_commit(&git_ref))),
     };
-    let ((message, author), base) = tokio::try_join!(mirror.commit_message(&sha), base(&mirror, build))?;
+    let ((message, author), base) = tokio::try_join!(mirror.commit_message(&sha), base(&mirror, build, &sha))?;
     // A restart is a person's decision, which takes precedence over the commit message.
     let heeds_directive = build.restart_of.is_none() && build.event.heeds_skip_directive();
     if let Some(directive) = trigger::skip_directive(&message).filter(|_| heeds_directive) {
@@ -129,6 +129,8 @@ async fn find(mirror: &Mirror, build: &Build) -> Result<Lookup, SourceError> {
         (None, Cause::Tag(Tag { name, object })) => mirror.find_tag(name, object.as_ref()).await,
         (None, Cause::Release(release)) => mirror.find_tag(&release.tag, None).await,
         (None, Cause::Manual(manual)) => mirror.find_revision(&manual.revision).await,
+        // Its commit is found before the fetch.
+        (None, Cause::PullRequest(_)) => Ok(Lookup::Missing),
         (None, Cause::Push(push)) => mirror.find(&push.after, &push.git_ref()).await,
     }
 }
@@ -151,7 +153,10 @@ fn not_a_commit(git_ref: &str) -> Reason {
     Reason::new(ReasonCode::NotACommit, format!("{git_ref} does not name a commit")).help("tag a commit to build it")
 }
 
-async fn base(mirror: &Mirror, build: &Build) -> Result<Base, SourceError> {
+async fn base(mirror: &Mirror, build: &Build, sha: &Sha) -> Result<Base, SourceError> {
+    if let Some(pull) = build.event.pull_request() {
+        return mirror.base_of_pull_request(&pull.target_branch, sha).await;
+    }
     let Some(push) = build.event.push() else {
         return Ok(Base::Unknown(format!("a {} build compares no commits", build.event.kind())));
     };

@@ -44,6 +44,28 @@ impl Mirror {
         }
     }
 
+    /// The commit that a pull request is compared with: the merge base with its target, as a review shows it.
+    ///
+    /// # Errors
+    /// [`SourceError`] if the mirror cannot be read.
+    pub async fn base_of_pull_request(&self, target: &str, head: &Sha) -> Result<Base, SourceError> {
+        let Some(tip) = self.tip(&format!("{BRANCHES}{target}")).await? else {
+            return Ok(Base::Unknown(format!("the target branch {target:?} does not exist")));
+        };
+        Ok(match self.merge_base(&tip, head).await? {
+            Some(base) if base == *head => Base::Unknown(format!("{target:?} contains the pull request already")),
+            Some(base) => Base::Commit(base),
+            None => Base::Unknown(format!("the pull request has no commit in common with {target:?}")),
+        })
+    }
+
+    /// The commit where two histories part.
+    async fn merge_base(&self, one: &Sha, other: &Sha) -> Result<Option<Sha>, SourceError> {
+        let call = Call::new(["merge-base", "--end-of-options", one.as_str(), other.as_str()]);
+        let ran = self.git.run(&self.directory, call).await?;
+        Ok(Sha::new(String::from_utf8_lossy(&ran.stdout).trim()).ok())
+    }
+
     /// The paths that differ between two commits. They are unknown if a commit has more files than its limit, because git lists
     /// all differences in memory.
     ///
@@ -112,11 +134,9 @@ impl Mirror {
         let Some(default) = self.tip(&format!("{BRANCHES}{}", push.default_branch)).await? else {
             return Ok(Base::Unknown(format!("{why}, and the repository has no default branch to compare with")));
         };
-        let call = Call::new(["merge-base", "--end-of-options", default.as_str(), push.after.as_str()]);
-        let ran = self.git.run(&self.directory, call).await?;
-        Ok(match Sha::new(String::from_utf8_lossy(&ran.stdout).trim()) {
-            Ok(base) => Base::Commit(base),
-            Err(_) => Base::Unknown(format!("{why}, and it has no commit in common with the default branch")),
+        Ok(match self.merge_base(&default, push.after).await? {
+            Some(base) => Base::Commit(base),
+            None => Base::Unknown(format!("{why}, and it has no commit in common with the default branch")),
         })
     }
 }

@@ -1,10 +1,14 @@
 //! Fetches from the forge: one at a time per mirror, and one for all builds that waited when it began.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use beespace_core::git_ref::BRANCHES;
+use beespace_core::ids::Sha;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
@@ -98,13 +102,15 @@ impl Mirror {
             self.remove_leftovers().await;
         }
         let limits = self.fetch_limits.grown(history.exceeded);
-        let result = self.fetch_within(limits, origin, access).await;
+        let pulls = std::mem::take(&mut *self.wanted_pulls());
+        let result = self.fetch_within(limits, origin, access, &pulls).await;
         history.is_clean = result.is_ok();
         history.exceeded = match &result {
             Err(SourceError::Silent { .. } | SourceError::TimedOut { .. }) => history.exceeded.saturating_add(1),
             _ => 0,
         };
         if let Err(error) = &result {
+            self.wanted_pulls().extend(pulls);
             // Builds whose commit is here go on without the fetch, so nothing else would report the failure.
             tracing::warn!(mirror = %self.directory.display(), %error, "a fetch failed");
             // The fetch may have filled the disk, and every other build waits for that space.
@@ -121,10 +127,26 @@ impl Mirror {
         limits: FetchLimits,
         origin: impl Future<Output = Result<Url, SourceError>>,
         access: &ForgeCredentials,
+        pulls: &BTreeSet<u64>,
     ) -> Result<(), SourceError> {
         self.create().await?;
         let url = origin.await?;
-        let arguments = [
+        // A pattern, because git fails if a ref that is named in full does not exist.
+        let pulls = pulls.iter().map(|number| format!("+refs/pull/{number}/*:refs/pull/{number}/*"));
+        let refs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"].map(str::to_owned);
+        self.fetch_refs(limits, &url, access, refs.into_iter().chain(pulls)).await?;
+        self.record_fetch();
+        Ok(())
+    }
+
+    async fn fetch_refs(
+        &self,
+        limits: FetchLimits,
+        url: &Url,
+        access: &ForgeCredentials,
+        refspecs: impl Iterator<Item = String>,
+    ) -> Result<(), SourceError> {
+        let options = [
             "fetch",
             "--quiet",
             "--prune",
@@ -135,17 +157,67 @@ impl Mirror {
             "--no-auto-maintenance",
             "--end-of-options",
             url.as_str(),
-            "+refs/heads/*:refs/heads/*",
-            "+refs/tags/*:refs/tags/*",
         ];
-        let call = Call::new(arguments).reach(Reach::Forge).authorization(access.header());
-        let call = call.timeout(limits.total).silence(limits.silence);
+        let call = Call::new(options.map(str::to_owned).into_iter().chain(refspecs)).reach(Reach::Forge);
+        let call = call.authorization(access.header()).timeout(limits.total).silence(limits.silence);
         let ran = self.git.run(&self.directory, call).await?;
-        if ran.code == Some(0) {
-            self.record_fetch();
-            return Ok(());
+        if ran.code == Some(0) { Ok(()) } else { Err(SourceError::from_fetch_stderr(&ran.stderr, limits.silence)) }
+    }
+
+    /// Makes the next fetch bring the head of a pull request as well. Most pull requests are never built, so the others stay in
+    /// Gogs.
+    pub fn want_pull_request(&self, number: u64) {
+        self.wanted_pulls().insert(number);
+    }
+
+    fn wanted_pulls(&self) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {
+        // A panic cannot leave the set half changed, so a poisoned lock is usable.
+        self.state.wanted_pulls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fetches a branch of a fork for a pull request whose ref Gogs has lost. `url` belongs to the fork, and `branch` is
+    /// well-formed.
+    ///
+    /// # Errors
+    /// As [`Mirror::fetch`].
+    pub async fn fetch_branch_of_fork(
+        &self,
+        url: &Url,
+        access: &ForgeCredentials,
+        branch: &str,
+        number: u64,
+    ) -> Result<(), SourceError> {
+        let _in_use = self.hold().await;
+        let _alone = self.state.fetches.lock().await;
+        self.create().await?;
+        let refspec = format!("+{BRANCHES}{branch}:refs/beespace/forks/{number}");
+        self.fetch_refs(self.fetch_limits, url, access, std::iter::once(refspec)).await
+    }
+
+    /// The refs with these full names as the forge has them now, without those that do not exist.
+    ///
+    /// # Errors
+    /// As [`Mirror::fetch`].
+    pub async fn remote_refs(
+        &self,
+        url: &Url,
+        access: &ForgeCredentials,
+        names: &[String],
+    ) -> Result<BTreeMap<String, Sha>, SourceError> {
+        let root = self.directory.parent().unwrap_or(&self.directory);
+        let internal = |error: std::io::Error| SourceError::internal(format!("cannot create {}: {error}", root.display()));
+        tokio::fs::create_dir_all(root).await.map_err(internal)?;
+        let options = ["ls-remote", "--quiet", "--end-of-options", url.as_str()].map(str::to_owned);
+        let call = Call::new(options.into_iter().chain(names.iter().cloned()));
+        let call = call.reach(Reach::Forge).authorization(access.header()).timeout(LIST_TIMEOUT);
+        let ran = self.git.run(root, call).await?;
+        if ran.code != Some(0) {
+            return Err(SourceError::from_fetch_stderr(&ran.stderr, LIST_TIMEOUT));
         }
-        Err(SourceError::from_fetch_stderr(&ran.stderr, limits.silence))
+        let listed = String::from_utf8_lossy(&ran.stdout);
+        // git lists every ref whose name ends like one of these.
+        let refs = listed.lines().filter_map(|line| line.split_once('\t')).filter(|(_, name)| names.iter().any(|it| it == name));
+        Ok(refs.filter_map(|(sha, name)| Some((name.to_owned(), Sha::new(sha).ok()?))).collect())
     }
 
     /// Why the last fetch failed; none if it succeeded, and before the first fetch of this process.

@@ -34,7 +34,7 @@ pub enum Prepared {
 
 impl Write<'_> {
     /// Stores a new build and queues it for preparation: the only way in which a build begins. A push is recorded for its
-    /// branch with it.
+    /// branch with it, and a pull request under its number.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be written.
@@ -42,6 +42,9 @@ impl Write<'_> {
         let event = &build.event;
         if let (None, Some(push)) = (build.restart_of, LastSeenRef::of_push(event)) {
             self.record_ref(event.repository.id, &event.git_ref(), Some(&push))?;
+        }
+        if let (None, Some(pull)) = (build.restart_of, event.pull_request()) {
+            self.record_pull_request(event.repository.id, pull, build.created_at)?;
         }
         let fairness_key = FairnessKey::of_repository(build.event.repository.id);
         self.put_build(build)?;
@@ -61,7 +64,7 @@ impl Write<'_> {
     }
 
     /// Stores the outcome of preparing a build.
-    fn apply_prepared(&self, id: BuildId, prepared: &Prepared, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn apply_prepared(&self, id: BuildId, prepared: &Prepared, now: Timestamp) -> Result<(), StoreError> {
         let current = self.build(id)?.ok_or(StoreError::NotFound("build"))?;
         if current.phase != Phase::Prepare {
             // A person ended the build meanwhile.

@@ -5,13 +5,14 @@ use std::time::Duration;
 use beespace_core::build::Build;
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::digest::Digest;
-use beespace_core::event::Event;
+use beespace_core::event::{Event, PullRequest};
 use beespace_core::ids::{BuildId, DeliveryId, RepositoryId};
 use beespace_core::reason::Reason;
 use beespace_core::time::Timestamp;
 use beespace_core::trigger::LastSeenRef;
 use serde::{Deserialize, Serialize};
 
+pub use super::delivery_outcome::{DeliveryOutcome, OutcomeKind};
 use super::queue::{DueTime, FairnessKey};
 use super::repository::Repositories;
 use super::tables::{DELIVERY, DELIVERY_BODY, DELIVERY_OF_OUTCOME, DELIVERY_OF_REPOSITORY, DELIVERY_SEEN, Key, Table, last_id};
@@ -56,61 +57,6 @@ impl Delivery {
     }
 }
 
-/// The outcome of a delivery.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeliveryOutcome {
-    Waiting,
-    Built(BuildId),
-    Ignored(Reason),
-    /// An internal error, or a body that cannot be parsed. A redelivery from Gogs or `beespace delivery retry` processes it
-    /// again.
-    DeadLetter(Reason),
-}
-
-/// The kind of an outcome, by which lists are filtered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutcomeKind {
-    Waiting,
-    Built,
-    Ignored,
-    DeadLetter,
-}
-
-impl OutcomeKind {
-    /// All kinds, in the order of a delivery's life.
-    pub const ALL: [Self; 4] = [Self::Waiting, Self::Built, Self::Ignored, Self::DeadLetter];
-
-    /// The stable name in APIs and texts.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Built => "built",
-            Self::Ignored => "ignored",
-            Self::DeadLetter => "dead_letter",
-        }
-    }
-
-    /// The kind with this name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-}
-
-impl DeliveryOutcome {
-    #[must_use]
-    pub fn kind(&self) -> OutcomeKind {
-        match self {
-            Self::Waiting => OutcomeKind::Waiting,
-            Self::Built(_) => OutcomeKind::Built,
-            Self::Ignored(_) => OutcomeKind::Ignored,
-            Self::DeadLetter(_) => OutcomeKind::DeadLetter,
-        }
-    }
-}
-
 /// A delivery whose signature the webhook has verified.
 #[derive(Debug, Clone)]
 pub struct NewDelivery {
@@ -129,6 +75,9 @@ const REPEAT_WINDOW: Duration = Duration::from_secs(300);
 /// delivery from filling the disk.
 const MAX_REPEATS: u8 = 32;
 
+/// The header of a delivery about a pull request.
+const PULL_REQUEST_EVENT: &str = "pull_request";
+
 /// Whether a delivery is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {
@@ -146,6 +95,11 @@ pub enum DeliveryAction {
         reason: Reason,
         forget_ref: Option<String>,
     },
+    /// Keep what is now known about a pull request.
+    Update {
+        pull_request: Box<PullRequest>,
+        reason: Reason,
+    },
     DeadLetter(Reason),
 }
 
@@ -162,11 +116,12 @@ fn seen_keys(delivery: &Delivery) -> [Key; 2] {
     [of(0).text(&delivery.forge_id), of(1).bytes(&delivery.sha256.0)]
 }
 
-/// Whether a delivery with the same content as `first` may still be a separate push.
-fn may_be_separate_push(first: &Delivery, delivery: &Delivery) -> bool {
+/// Whether a delivery with the same content as `first` may still report something else.
+fn may_be_separate(first: &Delivery, delivery: &Delivery) -> bool {
     first.forge_id != delivery.forge_id
         && first.sha256 == delivery.sha256
-        && delivery.received_at <= first.received_at + REPEAT_WINDOW
+        // A pull request that is closed and reopened again yields the same JSON, however long that takes.
+        && (delivery.received_at <= first.received_at + REPEAT_WINDOW || delivery.event == PULL_REQUEST_EVENT)
         && first.repeats < MAX_REPEATS
 }
 
@@ -309,6 +264,10 @@ impl Write<'_> {
                 }
                 DeliveryOutcome::Ignored(reason.clone())
             }
+            DeliveryAction::Update { pull_request, reason } => {
+                self.record_pull_request(delivery.repository, pull_request, now)?;
+                DeliveryOutcome::Ignored(reason.clone())
+            }
             DeliveryAction::DeadLetter(reason) => DeliveryOutcome::DeadLetter(reason.clone()),
         };
         self.dequeue(Queue::Delivery, delivery.id.0.as_bytes())?;
@@ -319,7 +278,7 @@ impl Write<'_> {
 
 impl Store {
     /// Stores a delivery. A duplicate adds nothing, but if the first one ended as a dead letter, it is processed again. A
-    /// delivery is a duplicate if its Gogs id is known, or if the same JSON arrived earlier and cannot be a separate push.
+    /// delivery is a duplicate if its Gogs id is known, or if the same JSON arrived earlier and reports nothing else.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be written. Gogs must receive an error, so that a person can redeliver.
@@ -346,7 +305,7 @@ impl Store {
                 write.enqueue(Queue::Delivery, first.id.0.as_bytes(), fairness_key, DueTime::now(delivery.received_at))?;
                 Ok(Accepted::Duplicate(first.id))
             }
-            Some((_, Some(first))) if may_be_separate_push(&first, &delivery) => {
+            Some((_, Some(first))) if may_be_separate(&first, &delivery) => {
                 write.put_delivery(&Delivery { repeats: first.repeats.saturating_add(1), ..first })?;
                 write.add_delivery(&Delivery { is_repeat: true, ..delivery.clone() }, &new.body)
             }

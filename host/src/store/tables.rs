@@ -25,6 +25,8 @@ tables! {
     HOOK = "hook",
     /// repository id, full ref → the last recorded commit.
     LAST_SEEN_REF = "last_seen_ref",
+    /// repository id, number → what is known about a pull request.
+    PULL_REQUEST = "pull_request",
     /// delivery id → row.
     DELIVERY = "delivery",
     /// delivery id → the signed JSON.

@@ -8,9 +8,13 @@ use beespace_core::sanitize;
 /// The longest title, in characters. Lists have many titles.
 const MAX_TITLE_CHARS: usize = 300;
 
-/// The title of a release, else the first line of the commit message; `push to BRANCH` while the message is unknown.
+/// The title of a release, `#7 TITLE` for a pull request, else the first line of the commit message; `push to BRANCH` while the
+/// message is unknown.
 #[must_use]
 pub fn build_title(build: &Build) -> String {
+    if let Some(pull) = build.event.pull_request() {
+        return sanitize::line(&shorten(&format!("#{} {}", pull.number, pull.title.trim()), MAX_TITLE_CHARS));
+    }
     let (git, delivered) = (build.head.as_ref().map(|head| head.message.as_str()), build.event.title());
     let message = if build.event.kind() == EventKind::Release { delivered.or(git) } else { git.or(delivered) };
     let line = message.and_then(|message| message.lines().map(str::trim).find(|line| !line.is_empty()));
@@ -45,16 +49,24 @@ pub fn actor_label(build: &Build) -> &'static str {
     }
 }
 
-/// The commit message after its first line; empty if that is all of it, or while the message is unknown.
+/// The commit message after its first line; empty if that is all of it, or while the message is unknown. All of it for a pull
+/// request, which has a title of its own.
 #[must_use]
 pub fn message_body(build: &Build) -> String {
     let message = build.head.as_ref().map_or("", |head| head.message.trim());
+    if build.event.pull_request().is_some() {
+        return sanitize::lines(message);
+    }
     message.split_once('\n').map_or_else(String::new, |(_, body)| sanitize::lines(body.trim()))
 }
 
-/// The branch or the tag; the full ref of an event with neither, shortened if it is a commit.
+/// The branch or the tag; `topic → main` for a pull request; the full ref of any other event, shortened if it is a commit.
 #[must_use]
 pub fn branch_or_tag(build: &Build) -> String {
+    if let Some(pull) = build.event.pull_request() {
+        let source = pull.source_label(build.event.repository.id);
+        return sanitize::line(&format!("{source} → {}", pull.target_branch));
+    }
     let (git_ref, commit) = (build.event.git_ref(), build.event.sha());
     let full = || commit.filter(|sha| sha.as_str() == git_ref).map_or(git_ref.as_str(), Sha::short);
     sanitize::line(build.event.branch().or(build.event.tag()).unwrap_or_else(full))

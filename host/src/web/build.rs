@@ -10,6 +10,8 @@ use beespace_core::build::{Build, Stage};
 use beespace_core::graph;
 use beespace_core::ids::StepId;
 use beespace_core::policy::{Decision, Ruling};
+use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_core::trust::Trust;
@@ -19,7 +21,7 @@ use super::decision::DecisionsView;
 use super::icon::{StatusLabel, icon};
 use super::layout::{Layout, LiveScope};
 use super::pipeline_file::PipelineFileView;
-use super::repository::commit_url;
+use super::repository::{commit_url, safe_link};
 use super::stage::{ApprovalView, StageView};
 use super::start::DeployForm;
 use super::{log_window, render_page};
@@ -31,7 +33,7 @@ use crate::http_problem::Problem;
 use crate::store::build::Builds as _;
 use crate::urls::{self, BuildKey};
 use crate::view::policy_warning::PolicyWarning;
-use crate::view::trust::UNTRUSTED;
+use crate::view::trust::{HEAD_NOT_CONFIRMED, UNTRUSTED};
 use crate::view::{build_title, policy_warning, time};
 
 /// Lines of the first failed step's log on the page.
@@ -66,6 +68,8 @@ pub struct BuildPage {
     /// `name=value` of each param that the build was started with.
     params: Vec<String>,
     author: Option<String>,
+    /// Its page in Gogs, and its title with the number.
+    pull_request: Option<(Option<String>, String)>,
     /// What follows from it that the code is untrusted; none if it is trusted or unknown.
     untrusted: Option<&'static str>,
     /// Label of `at`: when the build started, or when its delivery was received if it has not started.
@@ -137,11 +141,16 @@ impl BuildPage {
             status: StatusLabel(build.status),
             sha: build.short_sha().to_owned(),
             commit_url: commit_url(build),
-            on: if build.event.tag().is_some() { "tag" } else { "on" },
+            on: match (build.event.tag(), build.event.pull_request()) {
+                (Some(_), _) => "tag",
+                (None, Some(_)) => "of",
+                (None, None) => "on",
+            },
             branch: build_title::branch_or_tag(build),
             actor_label: build_title::actor_label(build),
             actor: build.event.sender.login.clone(),
             params: build.event.params().into_iter().flatten().map(|(name, value)| format!("{name}={value}")).collect(),
+            pull_request: pull_request_link(build),
             author: build.head.as_ref().map(|head| head.author.name.clone()).filter(|name| *name != build.event.sender.login),
             untrusted: build.head.as_ref().filter(|_| build.trust() == Trust::Untrusted).map(|_| UNTRUSTED),
             time_label: if build.started_at.is_some() { "Started" } else { "Received" },
@@ -184,6 +193,12 @@ impl BuildPage {
     }
 }
 
+/// The page of the pull request in Gogs, if its address may be a link, and its title.
+fn pull_request_link(build: &Build) -> Option<(Option<String>, String)> {
+    let pull = build.event.pull_request()?;
+    Some((safe_link(&pull.page(&build.event.repository)), build_title::build_title(build)))
+}
+
 /// The objections of policies in mode `warn`, one message for each policy and effect.
 fn warnings(decisions: &[Decision]) -> Vec<Callout> {
     let mut callouts: Vec<Callout> = Vec::new();
@@ -208,12 +223,17 @@ fn warnings(decisions: &[Decision]) -> Vec<Callout> {
 /// The messages at the top of the page: each denial, or else the build's own reason.
 fn callouts(build: &Build, stages: &[Stage], decisions: &[Decision]) -> Vec<Callout> {
     let mut callouts = Vec::new();
+    if build.head_unconfirmed {
+        let reason =
+            Reason::new(ReasonCode::HeadNotConfirmed, HEAD_NOT_CONFIRMED).help("if a newer commit is missing here, push again");
+        callouts.push(Callout { title: "The head is not confirmed".to_owned(), ..Callout::new("", Status::Pending, &reason) });
+    }
     let denials = decisions.iter().filter_map(|decision| match &decision.ruling {
         Ruling::Denied { by } => Some(by),
         _ => None,
     });
     for denial in denials.flatten() {
-        let reason = beespace_core::reason::Reason {
+        let reason = Reason {
             code: denial.finding.rule_id.clone(),
             message: denial.finding.message.clone(),
             help: denial.finding.remedy.clone(),

@@ -16,7 +16,7 @@ use super::auth::{AuthenticatedUser, Caller};
 use super::commit::{CommitObject, Dated, Reader};
 use super::git;
 use super::hook::{CreateHook, EditHook};
-use super::repository::{Access, Repository};
+use super::repository::{Access, Repository, RepositoryObject};
 use super::state::{Instance, now};
 use super::user::User;
 
@@ -35,6 +35,7 @@ pub(super) fn routes() -> Router<Arc<Instance>> {
             "/api/v1/repos/{owner}/{name}/hooks/{id}",
             patch(edit_hook).delete(delete_hook).get(async || StatusCode::NOT_FOUND),
         )
+        .route("/api/v1/repos/{owner}/{name}/issues/{number}", get(show_issue))
         .route("/api/v1/repos/{owner}/{name}/branches", get(list_branches))
         .route("/api/v1/repos/{owner}/{name}/branches/{*branch}", get(show_branch))
 }
@@ -73,7 +74,20 @@ async fn create_repository(
 /// Public repositories are shown to anyone. This is the only response in which Gogs reports the caller's permissions reliably.
 async fn show_repository(State(gogs): Gogs, Caller(caller): Caller, Path((owner, name)): OwnerName) -> Answer {
     let (repository, access) = gogs.readable_repository(&owner, &name, caller.as_ref()).ok_or(Refusal::NotFound)?;
-    json(StatusCode::OK, &repository.object_for(&gogs.base, access))
+    let parent = gogs.object_with_parent(&repository).parent;
+    json(StatusCode::OK, &RepositoryObject { parent, ..repository.object_for(&gogs.base, access) })
+}
+
+/// A pull request is an issue, too; there is no route for pull requests.
+async fn show_issue(
+    State(gogs): Gogs,
+    AuthenticatedUser(user): AuthenticatedUser,
+    Path((owner, name, number)): Path<(String, String, u64)>,
+) -> Answer {
+    let (repository, _) = gogs.readable_repository(&owner, &name, Some(&user)).ok_or(Refusal::NotFound)?;
+    let is_meant = |pull: &&super::pull_request::PullRequest| pull.base == repository.id && pull.number == number;
+    let found = gogs.read(|state| state.pulls.iter().find(is_meant).cloned()).ok_or(Refusal::NotFound)?;
+    json(StatusCode::OK, &found.issue(&gogs.base))
 }
 
 /// Only the owner may delete a repository.

@@ -8,6 +8,7 @@
 //! | REST API | `api`, `answer`, `auth` |
 //! | git over HTTP | `smart_http`, `git` |
 //! | from moved refs to payloads | `push_events`, `commit`, `payload`, `go_json` |
+//! | pull requests and forks | `pull_request`, `pull_requests` |
 //! | signing and serial sending | `delivery` |
 //! | pages | `pages` |
 //! | control by tests and people | [`FakeGogs`], `control_api` |
@@ -24,6 +25,8 @@ mod hook;
 mod inbox;
 mod pages;
 mod payload;
+mod pull_request;
+mod pull_requests;
 mod push_events;
 mod repository;
 mod smart_http;

@@ -1,5 +1,7 @@
 //! From the refs before and after a push to the events that Gogs sends for it.
 
+use std::sync::Arc;
+
 use super::commit::{CommitObject, Reader, ZERO};
 use super::git::{self, Refs};
 use super::payload::{Create, Delete, Push};
@@ -33,7 +35,7 @@ struct EventBuilder<'a> {
 /// # Errors
 /// git cannot read the commits.
 pub(super) async fn queue_push_events(
-    instance: &Instance,
+    instance: &Arc<Instance>,
     repository: &Repository,
     pusher: &User,
     before: &Refs,
@@ -55,7 +57,8 @@ pub(super) async fn queue_push_events(
     for moved in &moved {
         teller.tell(moved).await?;
     }
-    Ok(())
+    let branches: Vec<&str> = moved.iter().filter_map(|moved| moved.name.strip_prefix("refs/heads/")).collect();
+    instance.synchronize_pull_requests(&repository, pusher, &branches)
 }
 
 fn ref_changes(before: &Refs, after: &Refs) -> Vec<RefChange> {

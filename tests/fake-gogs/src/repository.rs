@@ -36,6 +36,8 @@ pub(super) struct Repository {
     pub(super) path: PathBuf,
     /// Held while a push is received, so that only this push changes the refs meanwhile.
     pub(super) receiving: Arc<tokio::sync::Mutex<()>>,
+    /// The id of the repository that it was forked from.
+    pub(super) parent: Option<u64>,
 }
 
 /// `permissions` in responses of the API: those of the caller.
@@ -56,8 +58,8 @@ pub struct RepositoryObject {
     pub description: String,
     pub private: bool,
     pub fork: bool,
-    /// Always null: the fake Gogs has no forks, and Gogs 0.13 and newer send null for them in the events we make.
-    pub parent: Option<()>,
+    /// Null in push events even of forks, as in Gogs 0.13 and newer.
+    pub parent: Option<Box<Self>>,
     pub empty: bool,
     pub mirror: bool,
     /// Size on disk in bytes.
@@ -103,7 +105,7 @@ impl Repository {
             name: self.name.clone(),
             description: self.description.clone(),
             private: self.private,
-            fork: false,
+            fork: self.parent.is_some(),
             parent: None,
             empty: self.empty,
             mirror: false,

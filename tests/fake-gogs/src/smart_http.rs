@@ -82,7 +82,7 @@ fn unauthorized() -> Response {
 
 /// The events are queued before git's response is returned: with a real Gogs the delivery arrives about 8 ms before `git push`
 /// returns.
-async fn receive(gogs: &Instance, repository: Repository, user: &User, request: &Request) -> Answer {
+async fn receive(gogs: &Arc<Instance>, repository: Repository, user: &User, request: &Request) -> Answer {
     let guard = Arc::clone(&repository.receiving).lock_owned().await;
     // Looked up again, because an earlier push may have been the first one.
     let repository = gogs.repository(&repository.owner.name, &repository.name).ok_or(Refusal::NotFound)?;

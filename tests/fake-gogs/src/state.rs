@@ -14,6 +14,7 @@ use super::git;
 use super::hook::Hook;
 use super::inbox::Inbox;
 use super::payload::Push;
+use super::pull_request::PullRequest;
 use super::repository::{Access, FIRST_BRANCH, Repository, RepositoryObject};
 use super::user::User;
 
@@ -24,6 +25,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(300);
 pub(super) struct State {
     pub(super) users: Vec<User>,
     pub(super) repositories: Vec<Repository>,
+    pub(super) pulls: Vec<PullRequest>,
     pub(super) hooks: Vec<Hook>,
     ids: u64,
     pub(super) deliveries: Vec<Delivery>,
@@ -49,6 +51,10 @@ pub struct Faults {
     pub http_git_disabled: bool,
     /// Deliveries are queued and sent when this is reset.
     pub deliveries_paused: bool,
+    /// The ref of a pull request is updated this many milliseconds after its webhook was answered.
+    pub pull_ref_delay_ms: u64,
+    /// Gogs deletes the ref of a pull request and fails to create it again.
+    pub pull_refs_lost: bool,
 }
 
 impl State {
@@ -182,6 +188,7 @@ impl Instance {
                 updated_at: now,
                 path,
                 receiving: Arc::default(),
+                parent: None,
             };
             let object = repository.object(&self.base);
             state.repositories.push(repository);

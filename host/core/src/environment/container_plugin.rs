@@ -6,7 +6,7 @@
 
 use semver::Version;
 
-use super::{Inputs, seconds, sha, to_env_value};
+use super::{Inputs, pull_request, seconds, sha, to_env_value};
 use crate::event::EventKind;
 use crate::plan::WORKSPACE;
 use crate::status::Status;
@@ -35,8 +35,13 @@ pub const VARIABLES: &[(&[&str], Value)] = &[
     (&["DRONE_COMMIT_BEFORE", "CI_PREV_COMMIT_SHA"], |inputs| inputs.build.before().map(ToString::to_string).unwrap_or_default()),
     (&["DRONE_COMMIT_REF", "CI_COMMIT_REF"], |inputs| inputs.build.event.git_ref()),
     (&["DRONE_BRANCH", "DRONE_COMMIT_BRANCH", "DRONE_TARGET_BRANCH", "CI_COMMIT_BRANCH"], |inputs| {
-        inputs.build.event.branch().unwrap_or_default().to_owned()
+        inputs.build.event.branch_or_target().unwrap_or_default().to_owned()
     }),
+    (&["DRONE_PULL_REQUEST", "CI_COMMIT_PULL_REQUEST"], |inputs| pull_request(inputs, |pull| pull.number.to_string())),
+    (&["DRONE_PULL_REQUEST_TITLE"], |inputs| pull_request(inputs, |pull| pull.title.clone())),
+    (&["CI_COMMIT_PULL_REQUEST_LABELS"], |inputs| pull_request(inputs, |pull| pull.labels.join(","))),
+    (&["CI_COMMIT_TARGET_BRANCH"], |inputs| pull_request(inputs, |pull| pull.target_branch.clone())),
+    (&["DRONE_SOURCE_BRANCH", "CI_COMMIT_SOURCE_BRANCH"], |inputs| pull_request(inputs, |pull| pull.source_branch.clone())),
     (&["DRONE_TAG", "CI_COMMIT_TAG"], |inputs| inputs.build.event.tag().unwrap_or_default().to_owned()),
     (&["DRONE_COMMIT_MESSAGE", "CI_COMMIT_MESSAGE"], |inputs| {
         inputs.build.head.as_ref().map(|head| head.message.clone()).unwrap_or_default()

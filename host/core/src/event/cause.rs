@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Commit;
+use super::pull_request::PullRequest;
 use super::started::{Deployment, Manual};
 use crate::git_ref::{BRANCHES, TAGS};
 use crate::ids::Sha;
@@ -15,6 +16,7 @@ pub enum Cause {
     Push(Push),
     Tag(Tag),
     Release(Release),
+    PullRequest(PullRequest),
     Manual(Manual),
     Promote(Deployment),
     Rollback(Deployment),

@@ -57,7 +57,7 @@ impl Facts {
     pub fn of_event(event: &Event, changed: ChangedPaths) -> Self {
         Self {
             event: event.kind(),
-            branch: event.branch().map(ToOwned::to_owned),
+            branch: event.branch_or_target().map(ToOwned::to_owned),
             tag: event.tag().map(ToOwned::to_owned),
             git_ref: event.git_ref(),
             target: event.target().map(ToOwned::to_owned),

@@ -243,7 +243,7 @@ impl Values {
         let name = &event.repository.name;
         let all = [
             (Path::Event, Some(event.kind().as_str().to_owned())),
-            (Path::Branch, event.branch().map(ToOwned::to_owned)),
+            (Path::Branch, event.branch_or_target().map(ToOwned::to_owned)),
             (Path::Tag, event.tag().map(ToOwned::to_owned)),
             (Path::Target, event.target().map(ToOwned::to_owned)),
             (Path::Sha, sha.map(ToString::to_string)),

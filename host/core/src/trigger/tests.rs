@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::digest::Digest;
+use crate::event::{EventKind, PullRequestChange};
 use crate::gogs::parse;
 use crate::verify::restore;
 
@@ -69,13 +70,14 @@ fn release(tag: &str, draft: bool) -> Value {
 fn causes(event: &str, payload: &Value) -> Vec<Cause> {
     match decide(&gogs_event(event, payload), &known(), DeliveryRepeat::First, None) {
         TriggerDecision::Build(events) => events.into_iter().map(|event| event.cause).collect(),
-        TriggerDecision::Ignored { reason, .. } => panic!("ignored: {reason}"),
+        TriggerDecision::Ignored { reason, .. } | TriggerDecision::Update { reason, .. } => panic!("ignored: {reason}"),
     }
 }
 
 fn ignored(event: &str, payload: &Value, last: Option<&LastSeenRef>) -> (String, String, Option<String>) {
     match decide(&gogs_event(event, payload), &known(), DeliveryRepeat::First, last) {
         TriggerDecision::Build(event) => panic!("built: {event:?}"),
+        TriggerDecision::Update { reason, .. } => panic!("updated: {reason}"),
         TriggerDecision::Ignored { reason, forget_ref: forget } => (reason.code.clone(), reason.to_string(), forget),
     }
 }
@@ -266,4 +268,57 @@ fn strangers_names_are_quoted_in_our_sentences() {
     assert_eq!(quote_name("feature/x"), "feature/x");
     assert_eq!(quote_name("a b\u{1b}[31m"), r#""a b\u{1b}[31m""#);
     assert!(quote_name(&"x".repeat(500)).len() < 110);
+}
+
+fn pull_request(action: &str) -> Value {
+    let fork = json!({ "id": 12, "owner": { "id": 3, "username": "eve" }, "name": "app", "private": false, "fork": true,
+        "clone_url": "http://attacker/eve/app.git", "parent": repository() });
+    json!({ "action": action, "number": 7, "repository": repository(), "sender": { "id": 3, "username": "eve" },
+        "pull_request": { "id": 99, "number": 7, "title": "Fix it", "state": "open", "head_branch": "topic/x", "head_repo": fork,
+            "base_branch": "main", "base_repo": repository(), "labels": [{ "id": 1, "name": "bug", "color": "ff0000" }],
+            "html_url": "http://gogs/acme/app/pulls/7", "mergeable": null, "merged": false } })
+}
+
+#[test]
+fn a_pull_request_is_built_when_its_code_or_its_state_changes() {
+    for (action, change, kind) in [
+        ("opened", PullRequestChange::Opened, EventKind::PullRequest),
+        ("synchronized", PullRequestChange::Synchronized, EventKind::PullRequest),
+        ("reopened", PullRequestChange::Reopened, EventKind::PullRequest),
+        ("closed", PullRequestChange::Closed, EventKind::PullRequestClosed),
+    ] {
+        let [Cause::PullRequest(pull)] = &causes("pull_request", &pull_request(action))[..] else { panic!("{action}") };
+        assert_eq!((pull.change, pull.number, pull.title.as_str()), (change, 7, "Fix it"), "{action}");
+        let event = event_of(&known(), &user(), Cause::PullRequest(pull.clone()));
+        assert_eq!((event.kind(), event.git_ref().as_str()), (kind, "refs/pull/7/head"));
+        assert_eq!((event.sha(), event.branch(), event.branch_or_target()), (None, None, Some("main")));
+        assert_eq!((pull.source_label(HOOK), pull.is_from_fork(HOOK)), ("eve:topic/x".to_owned(), true));
+        assert_eq!(pull.labels, ["bug"]);
+    }
+}
+
+fn user() -> gogs::User {
+    serde_json::from_value(json!({ "id": 3, "username": "eve" })).unwrap()
+}
+
+#[test]
+fn an_edited_pull_request_only_updates_what_is_known_about_it() {
+    for action in ["edited", "label_updated", "label_cleared", "assigned", "milestoned", "ready_for_review"] {
+        let decision = decide(&gogs_event("pull_request", &pull_request(action)), &known(), DeliveryRepeat::First, None);
+        let TriggerDecision::Update { pull_request, reason } = decision else { panic!("{action}: {decision:?}") };
+        assert_eq!((pull_request.change, reason.code.as_str()), (PullRequestChange::Edited, "nothing-to-build"), "{action}");
+    }
+}
+
+#[test]
+fn a_pull_request_with_a_deleted_source_or_with_invalid_names() {
+    let mut payload = pull_request("reopened");
+    payload["pull_request"]["head_repo"] = json!({ "id": 0, "owner": null, "name": "deleted", "private": false });
+    let [Cause::PullRequest(pull)] = &causes("pull_request", &payload)[..] else { panic!() };
+    assert_eq!((&pull.source, pull.is_from_fork(HOOK)), (&None, true));
+    payload["pull_request"]["head_branch"] = json!("a b");
+    assert_eq!(ignored("pull_request", &payload, None).0, "not-a-branch");
+    let mut of_another = pull_request("opened");
+    of_another["repository"]["id"] = json!(8);
+    assert_eq!(ignored("pull_request", &of_another, None).0, "other-repository");
 }
