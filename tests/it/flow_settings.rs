@@ -77,6 +77,72 @@ async fn a_file_that_is_invalid_with_the_values_of_the_build_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_is_tried_again_and_each_attempt_has_its_own_log() {
+    let (gogs, beespace) = world("").await;
+    let pipeline = r#"
+steps:
+  - name: flaky
+    image: busybox
+    env: { FAILED_ATTEMPTS: "2", OUTPUT: "attempt" }
+    retry: { max: 3, on: [failure] }
+  - { name: after, image: busybox }
+"#;
+    push(&gogs, pipeline, "First").await;
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Success, "{build:#?}");
+    let step = &beespace.stage(&build).unwrap().steps[1];
+    assert_eq!((step.attempt, step.status), (3, Status::Success));
+    let remarks: Vec<&str> = step.remarks.iter().map(|remark| &*remark.message).collect();
+    assert_eq!(
+        remarks,
+        [
+            "attempt 1 did not succeed: the program exited with code 1",
+            "attempt 2 did not succeed: the program exited with code 1"
+        ]
+    );
+    let admin = beespace.admin().unwrap();
+    let log = async |attempt: u16| {
+        let path = format!("/api/v1/repositories/{REPO}/builds/1/stages/1/steps/1/log?attempt={attempt}");
+        admin.get(&path).await.unwrap()
+    };
+    assert_eq!(log(1).await.body, "attempt\nattempt 2 of 4 follows\n");
+    assert_eq!(log(3).await.body, "attempt\n");
+    assert_eq!(log(4).await.status, StatusCode::NOT_FOUND);
+    let page = admin.get(&format!("/{REPO}/1/1/1")).await.unwrap().body;
+    assert!(page.contains("Attempt 2</a>") && !page.contains("Attempt 3</a>"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_keeps_failing_ends_after_its_last_attempt() {
+    let (gogs, beespace) = world("").await;
+    let step = "{ name: a, image: busybox, env: { EXIT_CODE: \"3\" }, retry: { max: 1 } }";
+    let other = "{ name: b, image: busybox, needs: [], env: { EXIT_CODE: \"3\" }, retry: { max: 1, on: [timeout] } }";
+    push(&gogs, &format!("steps: [{step}, {other}]"), "First").await;
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Failure, "{build:#?}");
+    let steps = beespace.stage(&build).unwrap().steps;
+    assert_eq!((steps[1].attempt, steps[1].status), (2, Status::Failure));
+    assert_eq!((steps[2].attempt, steps[2].status), (1, Status::Failure));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_waits_for_its_next_attempt_can_be_cancelled() {
+    let (gogs, beespace) = world("").await;
+    push(&gogs, "steps: [{ name: a, image: busybox, env: { EXIT_CODE: \"3\" }, retry: { max: 1, backoff: 1h } }]", "First").await;
+    let waits = async || {
+        let Some(build) = beespace.builds()?.into_iter().next() else { return Ok(None) };
+        let stage = beespace.stage(&build).ok();
+        Ok(stage.filter(|stage| stage.steps.get(1).is_some_and(|step| step.attempt == 2)))
+    };
+    beespace.wait_for("the second attempt", waits).await.unwrap();
+    let cancelled = beespace.admin().unwrap().post(&format!("/api/v1/repositories/{REPO}/builds/1/cancel"), &json!({})).await;
+    assert!(cancelled.unwrap().status.is_success());
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Killed, "{build:#?}");
+    assert_eq!(beespace.stage(&build).unwrap().steps[1].attempt, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn limits_of_a_step_are_lowered_to_those_of_the_instance() {
     let (gogs, beespace) = world("[limits]\nstep_cpu = \"1.5\"\nstep_pids = 100\n").await;
     push(&gogs, "steps: [{ name: big, image: busybox, limits: { cpu: 4, memory: 1GiB, pids: 500 } }]", "First").await;

@@ -40,6 +40,7 @@ const CORE: Layers = &[
             "diagnostic",
             "digest",
             "event",
+            "exit",
             "git_ref",
             "ids",
             "image_ref",

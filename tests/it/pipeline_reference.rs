@@ -48,6 +48,7 @@ fn the_schema_has_every_key() {
             "in a condition" => "/$defs/patterns/anyOf/1/properties",
             "in `clone`" => "/$defs/clone/properties",
             "in `limits`" => "/$defs/limits/properties",
+            "in `retry`" => "/$defs/retry/properties",
             "in the value of a variable" => "/$defs/secret/properties",
             "in a param" => "/$defs/param/properties",
             other => panic!("the schema has no place for keys {other}"),

@@ -305,7 +305,11 @@ pub struct Step {
     pub remarks: Vec<Reason>,
     /// The plan of the current round and the decision that allowed it; `None` until the step is planned, and if it is skipped.
     pub round: Option<Round>,
+    /// From 1. Each attempt has its own log.
     pub attempt: u16,
+    /// The first round, kept for a further attempt if a later one has replaced it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_round: Option<Round>,
     /// Exits of the current round.
     pub exits: Vec<Exit>,
     /// Findings that a step type reported at its end.
@@ -317,6 +321,16 @@ pub struct Step {
 }
 
 impl Step {
+    /// Makes the row that of the next attempt: it begins with the first round again.
+    pub fn begin_next_attempt(&mut self, remark: Reason) {
+        self.attempt = self.attempt.saturating_add(1);
+        self.round = self.first_round.take().or(self.round.take());
+        self.exits.clear();
+        self.findings.clear();
+        self.log_incomplete = None;
+        self.remarks.push(remark);
+    }
+
     /// A step that has not started yet.
     #[must_use]
     pub fn pending(number: StepNumber, name: impl Into<String>) -> Self {
@@ -328,6 +342,7 @@ impl Step {
             remarks: Vec::new(),
             round: None,
             attempt: 1,
+            first_round: None,
             exits: Vec::new(),
             findings: Vec::new(),
             log_incomplete: None,

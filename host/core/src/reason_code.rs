@@ -185,6 +185,8 @@ reason_codes! {
         "Ask an administrator to raise `[limits] stage_timeout`.";
     LimitLowered "limit-lowered" "A limit of the step is above that of the instance."
         "Ask an administrator to raise `[limits] step_cpu`, `step_memory` or `step_pids`.";
+    Retried "retried" "An attempt at the step did not succeed, and `retry` asks for another one."
+        "See the log of the attempt.";
     SecretMissing "secret-missing" "The repository has no secret of this name."
         "Run `beespace secret set NAME --repo OWNER/NAME`.";
     SecretOfPlugins "secret-of-plugins" "The pipeline names a secret that only plugins may use."

@@ -31,6 +31,8 @@ pub struct LogQuery {
     /// Whether browsers save the log as a file.
     #[serde(default)]
     pub download: bool,
+    /// The attempt at the step; the last one by default.
+    pub attempt: Option<u16>,
     /// Live log only: the position to continue after. `Last-Event-ID` takes precedence.
     pub after: Option<u64>,
 }

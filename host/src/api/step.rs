@@ -29,6 +29,11 @@ struct StepPath {
     step: u16,
 }
 
+#[derive(Deserialize)]
+struct AttemptQuery {
+    attempt: Option<u16>,
+}
+
 /// A step in the store. As an argument of a handler it is the step that the path names.
 #[derive(Debug)]
 pub(super) struct LocatedStep {
@@ -50,12 +55,22 @@ impl FromRequestParts<Arc<App>> for LocatedStep {
         let stage = app.store.read()?.stage(id)?.ok_or_else(|| Problem::not_found("stage", path.stage))?;
         let step = stage.step(StepNumber(path.step)).ok_or_else(|| Problem::not_found("step", path.step))?;
         let (repository, key) = (&build.event.repository.name, BuildKey::of(&build));
+        let attempt = asked_attempt(parts)?.unwrap_or(step.attempt);
+        if !(1..=step.attempt).contains(&attempt) {
+            return Err(Problem::not_found("attempt", attempt));
+        }
         Ok(Self {
-            id: StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt },
+            id: StepId { build: build.id, stage: stage.number, step: step.number, attempt },
             page: app.urls.step(repository, key, stage.number, step.number),
             name: format!("{}-{}-{key}-{}", repository.owner(), repository.name(), step.name),
         })
     }
+}
+
+/// The attempt that the query names. The handler reports a query that is wrong in other ways.
+fn asked_attempt(parts: &Parts) -> Result<Option<u16>, Problem> {
+    let query = Query::<AttemptQuery>::try_from_uri(&parts.uri);
+    query.map(|Query(query)| query.attempt).map_err(|_| Problem::not_found("attempt", parts.uri.query().unwrap_or_default()))
 }
 
 /// A step's log: all of it, a range, or its end

@@ -153,7 +153,9 @@ impl LogPrinter {
         }
         // A step that has not started has no log.
         for (stage, step) in steps.iter().filter(|(_, step)| step.started_at.is_some()) {
-            self.print_new(client, path, stage, step, steps.len() > 1).await?;
+            for attempt in 1..=step.attempt {
+                self.print_new(client, path, (stage, step, attempt), steps.len() > 1 || step.attempt > 1).await?;
+            }
         }
         if !follow {
             return Ok(Some(Exit::Ok));
@@ -177,27 +179,27 @@ impl LogPrinter {
         self.reported_waits = reasons;
     }
 
-    /// Prints the output that a step has written since the last poll.
+    /// Prints the output that an attempt at a step has written since the last poll.
     async fn print_new(
         &mut self,
         client: &Client,
         path: &str,
-        stage: &StageBody,
-        step: &StepBody,
+        (stage, step, attempt): (&StageBody, &StepBody, u16),
         has_heading: bool,
     ) -> Result<(), Failure> {
-        let key = (stage.number, step.number, step.attempt);
+        let key = (stage.number, step.number, attempt);
+        let suffix = if step.attempt > 1 { format!(" · attempt {attempt}") } else { String::new() };
         let new_log = || PrintedLog { filter: io::stdout().is_terminal().then(AnsiFilter::default), ..PrintedLog::default() };
         let printed = self.logs.entry(key).or_insert_with(new_log);
         if printed.is_complete {
             return Ok(());
         }
-        let log = format!("{path}/stages/{}/steps/{}/log", stage.number, step.number);
+        let log = format!("{path}/stages/{}/steps/{}/log?attempt={attempt}", stage.number, step.number);
         let mut stdout = io::stdout().lock();
         client
             .stream_bytes(&log, printed.offset, |chunk| {
                 if has_heading && self.last_printed != Some(key) && !chunk.is_empty() {
-                    print_stderr(&format!("── {} · {}", sanitize::line(&stage.name), sanitize::line(&step.name)));
+                    print_stderr(&format!("── {} · {}{suffix}", sanitize::line(&stage.name), sanitize::line(&step.name)));
                     self.last_printed = Some(key);
                 }
                 printed.offset += chunk.len() as u64;
@@ -211,8 +213,9 @@ impl LogPrinter {
         // Other output follows: reset the program's colours until its next output.
         stdout.write_all(printed.filter.as_mut().map_or("", AnsiFilter::pause).as_bytes())?;
         stdout.flush()?;
-        printed.is_complete = is_finished(&step.status);
-        if printed.is_complete && step.reason.is_some() {
+        let is_last = attempt == step.attempt;
+        printed.is_complete = !is_last || is_finished(&step.status);
+        if is_last && printed.is_complete && step.reason.is_some() {
             let reason = build_common::reason_suffix(step.reason.as_ref());
             print_stderr(&format!("── {}: {}{reason}", sanitize::line(&step.name), step.status));
         }

@@ -7,6 +7,7 @@
 //! | `SLEEP` | the container then waits this long (`200ms`, `3s`, `1m`) |
 //! | `OOM` | the container exits like a program that the memory limit killed |
 //! | `EXIT_CODE` | the exit code; 0 if it is absent |
+//! | `FAILED_ATTEMPTS` | so many attempts at a step exit with 1; the others obey `EXIT_CODE` |
 //! | `FAIL_START` | the container cannot be started; the value is the reason |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -232,7 +233,9 @@ impl Dummy {
                 if variable("OOM").is_some() {
                     return (ExitCause::OutOfMemory, Some(137), "killed: out of memory".to_owned());
                 }
-                (ExitCause::Exited, Some(variable("EXIT_CODE").and_then(|code| code.parse().ok()).unwrap_or(0)), String::new())
+                let number = |name: &str| variable(name).and_then(|number| number.parse::<i32>().ok()).unwrap_or(0);
+                let fails = i32::from(launch.step.attempt) <= number("FAILED_ATTEMPTS");
+                (ExitCause::Exited, Some(if fails { 1 } else { number("EXIT_CODE") }), String::new())
             }
         }
     }

@@ -21,6 +21,7 @@ mod container;
 mod container_slots;
 mod engine_retry;
 mod image_digests;
+mod next_attempt;
 mod next_round;
 mod prefetch;
 mod resolve_image;

@@ -91,6 +91,8 @@ impl StepRun {
         let round = Round { number, plan, decision: decision.id, is_cleanup };
         let (id, stored, step_number) = (self.run.id, round.clone(), self.step.number);
         let approval = PendingApproval::for_decision(&decision, round::next_plan_subject(&self.step.name));
+        let mut written = self.stage.pipeline.steps.iter();
+        let is_retried = written.any(|written| written.name == self.step.name && written.retry.is_some());
         let at = now();
         self.run
             .app
@@ -100,6 +102,9 @@ impl StepRun {
                 write.change_stage(id, at, |stage| {
                     stage.approvals.extend(approval.clone());
                     if let Some(step) = stage.step_mut(step_number) {
+                        if is_retried {
+                            step.first_round = step.first_round.take().or(step.round.take());
+                        }
                         step.round = Some(stored.clone());
                         step.exits.clear();
                     }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::approved::ApprovalCheck;
 use super::container::StartMode;
+use super::next_attempt::NextAttempt;
 use super::next_round::AfterRound;
 use super::round::{RoundOutcome, RoundRun};
 use super::stage_run::StageRun;
@@ -37,25 +38,40 @@ const CLEANUP_TIMEOUT: Duration = Duration::from_secs(60);
 /// ones late.
 const REMOVAL_DELAY: Duration = Duration::from_secs(1);
 
-/// Runs a step to its end, or until its next plan waits for approval.
+/// Runs a step to its end, or until its next plan waits for approval: as many attempts as its `retry` allows.
 ///
 /// # Errors
 /// The store's or the log's.
 pub(super) async fn run(
     run: Arc<StageRun>,
     number: StepNumber,
-    mode: StartMode,
+    mut mode: StartMode,
     cancel: CancellationToken,
 ) -> anyhow::Result<FinishedStep> {
+    loop {
+        let (finished, next) = attempt(&run, number, mode, &cancel).await?;
+        let Some(next) = next else { return Ok(finished) };
+        next.begin(&run, number, &cancel).await?;
+        mode = StartMode::Fresh;
+    }
+}
+
+/// Runs one attempt at a step. Returns the next one, if there is one.
+async fn attempt(
+    run: &Arc<StageRun>,
+    number: StepNumber,
+    mode: StartMode,
+    cancel: &CancellationToken,
+) -> anyhow::Result<(FinishedStep, Option<NextAttempt>)> {
     let stage = run.stage()?;
     let step = stage.step(number).context("the step is not in its stage")?.clone();
     let finished = |outcome, log_incomplete| FinishedStep { number, outcome, log_incomplete, at: now() };
     if number == StepNumber::CLONE {
-        let (status, reason) = workspace::fill(&run, &step, mode, &cancel).await?;
-        return Ok(finished(StepOutcome::new(status, reason), None));
+        let (status, reason) = workspace::fill(run, &step, mode, cancel).await?;
+        return Ok((finished(StepOutcome::new(status, reason), None), None));
     }
-    let log = StepLog::open(&run, &step, &cancel).await?;
-    let step_run = StepRun { run, stage, step, log, cancel };
+    let log = StepLog::open(run, &step, cancel).await?;
+    let step_run = StepRun { run: Arc::clone(run), stage, step, log, cancel: cancel.clone() };
     let outcome = step_run.run_rounds(mode).await?;
     // The log of a program that ended by itself contains only what the program wrote. Pages and the command line show the reason.
     let has_ended_itself = !outcome.exits.is_empty() && outcome.exits.iter().all(|exit| exit.cause == ExitCause::Exited);
@@ -64,11 +80,15 @@ pub(super) async fn run(
     }
     if !outcome.status.is_over() {
         step_run.log.flush().await?;
-        return Ok(finished(outcome, None));
+        return Ok((finished(outcome, None), None));
+    }
+    let next = NextAttempt::after(&step_run, &outcome);
+    if let Some(next) = &next {
+        step_run.log.write_line(&next.line()).await?;
     }
     let may_lack_output = outcome.exits.iter().any(|exit| exit.output_incomplete);
     let incomplete = step_run.log.finish(may_lack_output.then_some(OUTPUT_MAY_BE_MISSING)).await?;
-    Ok(finished(outcome, incomplete))
+    Ok((finished(outcome, incomplete), next))
 }
 
 /// Finishes the logs of steps that ended while they waited for approval: no task ran them then.

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use beespace_core::pipeline::{
     Action, Choice, CloneOptions, Conditions, ContainerLimits, DEFAULT_NAME, EnvValue, ImageAction, OnFailure, OtherNetwork,
-    Param, ParamKind, Pipeline, Pull, Setting, Step, UsesAction, When,
+    Param, ParamKind, Pipeline, Pull, Retry, Setting, Step, UsesAction, When,
 };
 use beespace_core::plan::Limits;
 use beespace_core::units::{format_duration, format_size};
@@ -38,7 +38,7 @@ fn prefixed(name: &str, lines: Vec<String>) -> Vec<String> {
 }
 
 fn step_lines(step: &Step, previous: Option<&str>) -> Vec<String> {
-    let Step { name: _, action, env, when, needs, timeout, failure } = step;
+    let Step { name: _, action, env, when, needs, timeout, failure, retry } = step;
     let mut lines = match action {
         Action::Image(action) => image_lines(action),
         Action::Uses(UsesAction { plugin, with }) => vec![format!("uses {plugin} with {with}")],
@@ -49,12 +49,20 @@ fn step_lines(step: &Step, previous: Option<&str>) -> Vec<String> {
         lines.push(if needs.is_empty() { "needs no other step".to_owned() } else { format!("needs {}", needs.join(", ")) });
     }
     lines.extend(timeout.map(|timeout| format!("timeout {}", format_duration(timeout))));
+    lines.extend(retry.iter().map(retry_line));
     match failure {
         OnFailure::Fail => {}
         OnFailure::Ignore => lines.push("failure ignore".to_owned()),
         OnFailure::Cancel => lines.push("failure cancel".to_owned()),
     }
     lines
+}
+
+fn retry_line(retry: &Retry) -> String {
+    let Retry { max, on, backoff } = retry;
+    let on: Vec<&str> = on.iter().map(|result| result.as_str()).collect();
+    let backoff = backoff.map_or(String::new(), |backoff| format!(" with backoff {}", format_duration(backoff)));
+    format!("retry {max} times on {}{backoff}", on.join(", "))
 }
 
 fn image_lines(action: &ImageAction) -> Vec<String> {
@@ -223,6 +231,7 @@ steps:
     image: bash
     shell: bash -eo pipefail
     run: a | b
+    retry: { max: 2, on: [error, timeout], backoff: 5s }
 "#;
         let lines = pipeline_lines(&pipeline::read("f", text.as_bytes()).unwrap().pipeline);
         let expected = [
@@ -265,6 +274,7 @@ steps:
             "strict: image bash",
             "strict: shell bash -eo pipefail",
             "strict: $ a | b",
+            "strict: retry 2 times on error, timeout with backoff 5s",
         ];
         assert_eq!(lines, expected);
     }

@@ -67,6 +67,8 @@ struct StepPage {
     failure: Option<u64>,
     opens_at_end: bool,
     search: Option<SearchView>,
+    /// The logs of earlier attempts.
+    attempts: Vec<AttemptLink>,
     earlier: Option<String>,
     later: Option<String>,
     lines: Vec<Html>,
@@ -89,6 +91,12 @@ impl ImageLabel {
             |digest: Option<&str>| digest.map_or_else(|| reference.to_owned(), |digest| format!("{reference} @ {digest}"));
         Self { text: shown(short), full: shown(digest) }
     }
+}
+
+/// The log of an earlier attempt at the step, as text.
+struct AttemptLink {
+    number: u16,
+    href: String,
 }
 
 /// A step in the sidebar.
@@ -177,6 +185,7 @@ fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: LogView
         is_over: step.status.is_over(),
         failure: view.failure,
         opens_at_end: view.opens_at_end,
+        attempts: (1..step.attempt).map(|number| AttemptLink { number, href: format!("{log}?attempt={number}") }).collect(),
         earlier: view.earlier(),
         later: view.later(),
         end_note: end_note(step, view.lines.is_empty()),

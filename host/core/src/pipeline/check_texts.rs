@@ -9,7 +9,7 @@ use super::yaml::{Node, Value};
 use crate::diagnostic::Span;
 
 /// Keys whose texts are fixed, with the reason as the end of a sentence.
-const FIXED: [(&str, &str); 9] = [
+const FIXED: [(&str, &str); 10] = [
     ("name", "a name identifies its log and its needs"),
     ("needs", "the order of steps is known before the build starts"),
     ("when", "conditions are compared with the event themselves"),
@@ -18,6 +18,7 @@ const FIXED: [(&str, &str); 9] = [
     ("matrix", "the axes are known before the build starts"),
     ("params", "parameters are declared before the build starts"),
     ("schedules", "schedules are declared before the build starts"),
+    ("retry", "the number of attempts is known before the build starts"),
     ("outputs", "the names of outputs must stand in the file"),
 ];
 

@@ -95,8 +95,9 @@ pub(super) const STEP: Keywords = Keywords {
         "privileged",
         "devices",
         "tmpfs",
+        "retry",
     ],
-    planned: &["retry", "outputs", "volumes", "mounts", "detach", "dns", "extra_hosts"],
+    planned: &["outputs", "volumes", "mounts", "detach", "dns", "extra_hosts"],
     foreign: &[
         foreign("commands", "Drone", "use `run`"),
         foreign("command", "Drone", "use `args`"),
@@ -159,6 +160,17 @@ pub(super) const LIMITS: Keywords = Keywords {
     ],
 };
 
+pub(super) const RETRY: Keywords = Keywords {
+    location: "in `retry`",
+    known: &["max", "on", "backoff"],
+    planned: &[],
+    foreign: &[
+        foreign("when", "GitLab CI", "use `on`"),
+        foreign("limit", "Buildkite", "use `max`"),
+        foreign("exit_codes", "GitLab CI", "use `on: [failure]`"),
+    ],
+};
+
 pub(super) const SECRET: Keywords = Keywords {
     location: "in the value of a variable",
     known: &["from_secret"],
@@ -202,6 +214,15 @@ pub(super) const FOREIGN_FAILURES: &[ForeignKeyword] = &[
 pub(super) const FOREIGN_NETWORKS: &[ForeignKeyword] =
     &[foreign("bridge", "Docker", "remove it: a step is in the network of its stage")];
 
+/// Values for `on` in `retry` of other CI servers.
+pub(super) const FOREIGN_RETRY_REASONS: &[ForeignKeyword] = &[
+    foreign("always", "GitLab CI", "remove `on`: without it every result is tried again"),
+    foreign("script_failure", "GitLab CI", "use `failure`"),
+    foreign("runner_system_failure", "GitLab CI", "use `error`"),
+    foreign("stuck_or_timeout_failure", "GitLab CI", "use `timeout`"),
+    foreign("infra", "another CI server", "use `error`"),
+];
+
 /// Values for `pull` of other CI servers.
 pub(super) const FOREIGN_PULLS: &[ForeignKeyword] = &[
     foreign("if-not-exists", "Drone", "use `if-absent`"),
@@ -211,7 +232,7 @@ pub(super) const FOREIGN_PULLS: &[ForeignKeyword] = &[
 ];
 
 /// The keywords of every kind of map.
-pub(super) const ALL: &[Keywords] = &[PIPELINE, STEP, WHEN, CHOICE, CLONE, LIMITS, SECRET, PARAM];
+pub(super) const ALL: &[Keywords] = &[PIPELINE, STEP, WHEN, CHOICE, CLONE, LIMITS, RETRY, SECRET, PARAM];
 
 #[cfg(test)]
 mod tests {

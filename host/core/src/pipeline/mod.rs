@@ -16,6 +16,7 @@ pub mod params;
 mod parse_params;
 mod parse_when;
 mod read;
+mod retry;
 mod set;
 mod spans;
 mod step;
@@ -39,6 +40,7 @@ pub use self::container::{ContainerLimits, OtherNetwork, Setting, is_user, setti
 pub use self::env::is_reserved_variable;
 pub use self::files::{DEFAULT_NAME, FILE_NAMES, FOLDER, MAX_ALL_BYTES, MAX_FILES, SourceFile, select_files};
 pub use self::params::{Param, ParamKind};
+pub use self::retry::{MAX_RETRIES, Retry, RetryOn};
 pub use self::set::{MAX_ALL_STEPS, MAX_STAGES, ParsedPipeline, read, read_files};
 pub use self::spans::{Place, Spans};
 pub use self::step::MAX_STEPS;
@@ -107,6 +109,9 @@ pub struct Step {
     pub timeout: Option<Duration>,
     #[serde(default)]
     pub failure: OnFailure,
+    /// `None`: one attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
 }
 
 /// The action of a step: exactly one of `image:` and `uses:`.

@@ -95,6 +95,7 @@ impl Reader {
             needs: Vec::new(),
             timeout: fields.get("timeout").and_then(|entry| self.duration(entry, path)),
             failure: fields.get("failure").and_then(|entry| self.failure(entry, path)).unwrap_or_default(),
+            retry: fields.get("retry").and_then(|entry| self.retry(entry, path)),
         };
         let needs = fields.get("needs").map(|entry| self.needs(entry, path));
         let name_span = fields.get("name").map_or(node.span, |entry| entry.value.span);
