@@ -613,7 +613,8 @@ def pages(world):
 # What must not happen to the parts of a page, whatever its width: [part, whether one is wrong].
 LAYOUT = """
     const wrong = [
-        [".took, .log .l > a", (part) => part.getClientRects().length > 0 && part.textContent && part.clientHeight >= 2 * parseFloat(getComputedStyle(part).lineHeight)],
+        [".took, .log .l > a", (part) => { const text = document.createRange(); text.selectNodeContents(part); return new Set([...text.getClientRects()].map(({ top }) => top)).size > 1; }],
+        [".excerpt .extent", (line) => !line.closest(".log")],
         [".logbar .bar-step strong", (part) => part.scrollWidth > part.clientWidth],
         [".row > .pill", (pill) => { const [a, b] = [pill, pill.nextElementSibling].map((part) => part.getBoundingClientRect()); return a.right + 4 > b.left && a.bottom > b.top; }],
         ["[data-do=theme]", (button) => !button.checkVisibility()],
