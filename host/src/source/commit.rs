@@ -129,8 +129,8 @@ async fn find(mirror: &Mirror, build: &Build) -> Result<Lookup, SourceError> {
         (None, Cause::Tag(Tag { name, object })) => mirror.find_tag(name, object.as_ref()).await,
         (None, Cause::Release(release)) => mirror.find_tag(&release.tag, None).await,
         (None, Cause::Manual(manual)) => mirror.find_revision(&manual.revision).await,
-        // Its commit is found before the fetch.
-        (None, Cause::PullRequest(_)) => Ok(Lookup::Missing),
+        // Their commits are known before the fetch.
+        (None, Cause::PullRequest(_) | Cause::Promote(_) | Cause::Rollback(_)) => Ok(Lookup::Missing),
         (None, Cause::Push(push)) => mirror.find(&push.after, &push.git_ref()).await,
     }
 }
