@@ -71,6 +71,7 @@ token = "t"
 [engine]
 kind = "dummy"
 capacity = 4
+labels = "gpu=true, zone=a"
 prewarmed_networks = 0
 network_pool = "10.200.0.0/16"
 metadata_access = true
@@ -106,6 +107,8 @@ grants = { kv = true }
 "#;
     let config = Config::read(text, Some("/etc/beespace/beespace.toml".into()), env(&[])).unwrap().config;
     let [policy] = &*config.policies else { panic!("one policy") };
+    assert_eq!(config.engine.labels["gpu"], "true");
+    assert_eq!(config.engine.labels.len(), 2);
     assert_eq!(config.retention.builds, Some(Duration::from_secs(90 * 86_400)));
     assert_eq!(policy.mode, Mode::Warn);
     assert_eq!(policy.plugin.settings.to_string(), r#"{"depth":3,"registries":["registry.example"]}"#);

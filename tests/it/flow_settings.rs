@@ -143,6 +143,19 @@ async fn a_step_that_waits_for_its_next_attempt_can_be_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_without_an_engine_for_it_is_an_error_at_once() {
+    let (gogs, beespace) = world("labels = \"gpu=true\"\n").await;
+    push(&gogs, "labels: { gpu: true }\nsteps: [{ name: a, image: busybox }]", "First").await;
+    assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
+    push(&gogs, "labels: { zone: a }\nplatform: plan9/mips\nsteps: [{ name: a, image: busybox }]", "Second").await;
+    let build = beespace.wait_until_finished(REPO, 2).await.unwrap();
+    assert_eq!(build.status, Status::Error, "{build:#?}");
+    for text in ["no engine has the platform \"plan9/mips\" and the label \"zone\"", "the labels gpu=true"] {
+        assert!(reason(&build).contains(text), "{}", reason(&build));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn limits_of_a_step_are_lowered_to_those_of_the_instance() {
     let (gogs, beespace) = world("[limits]\nstep_cpu = \"1.5\"\nstep_pids = 100\n").await;
     push(&gogs, "steps: [{ name: big, image: busybox, limits: { cpu: 4, memory: 1GiB, pids: 500 } }]", "First").await;

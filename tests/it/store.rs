@@ -16,7 +16,7 @@ use beespace_core::build::{Build, Phase, Stage};
 use beespace_core::event::{Actor, Cause, Event, Push};
 use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, RepositoryName, Sha, StageId, StageNumber};
 use beespace_core::notice::NoticeKind;
-use beespace_core::pipeline::{CloneOptions, Pipeline};
+use beespace_core::pipeline::Pipeline;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
@@ -92,15 +92,7 @@ fn delivery(forge_id: &str, body: &str) -> NewDelivery {
 }
 
 fn stage(build: BuildId, status: Status) -> Stage {
-    let pipeline = Pipeline {
-        name: "default".to_owned(),
-        when: None,
-        env: Default::default(),
-        timeout: None,
-        params: Default::default(),
-        clone: CloneOptions::default(),
-        steps: vec![],
-    };
+    let pipeline = Pipeline { name: "default".to_owned(), ..Pipeline::default() };
     let id = StageId { build, stage: StageNumber(1) };
     Stage { status, ..Stage::pending(id, pipeline, None, vec![], NOW) }
 }

@@ -191,12 +191,16 @@ pub const VARIABLES: &[Variable] = &[
     variable("BEESPACE_ATTEMPT", "1", "number of the current attempt at the step, from 1", |inputs| {
         inputs.step.attempt.to_string()
     }),
-    variable("BEESPACE_WORKSPACE", "/workspace", "the directory with the sources", |_| WORKSPACE.to_owned()),
+    variable("BEESPACE_WORKSPACE", "/workspace", "the directory with the sources", |inputs| workspace(inputs).to_owned()),
 ];
 
 /// A text about the pull request of the build; empty if the event is another one.
 fn pull_request(inputs: &Inputs<'_>, text: fn(&PullRequest) -> String) -> String {
     inputs.build.event.pull_request().map(text).unwrap_or_default()
+}
+
+fn workspace<'a>(inputs: &Inputs<'a>) -> &'a str {
+    inputs.stage.pipeline.workspace.as_deref().unwrap_or(WORKSPACE)
 }
 
 /// The commit that is built: as resolved by git, otherwise as named by the event.

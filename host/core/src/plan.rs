@@ -80,7 +80,7 @@ pub const IMAGE_CONTAINER: &str = "step";
 #[must_use]
 pub fn plan_image_step(pipeline: &Pipeline, step: &Step, action: &ImageAction) -> StepPlan {
     let (env, secrets) = variables(pipeline, step, action);
-    let container = Container {
+    let mut container = Container {
         id: IMAGE_CONTAINER.to_owned(),
         image: action.image.clone(),
         pull: action.pull,
@@ -90,7 +90,7 @@ pub fn plan_image_step(pipeline: &Pipeline, step: &Step, action: &ImageAction) -
         shell: action.shell.clone(),
         env,
         secrets,
-        workdir: action.workdir.as_deref().map(in_workspace),
+        workdir: action.workdir.as_deref().map(|directory| resolve_workdir(pipeline, directory)),
         user: action.user.clone(),
         mounts: Vec::new(),
         limits: Limits {
@@ -110,7 +110,17 @@ pub fn plan_image_step(pipeline: &Pipeline, step: &Step, action: &ImageAction) -
         needs: Vec::new(),
         service: false,
     };
+    place_workspace(&mut container, pipeline);
     StepPlan { step: step.name.clone(), containers: vec![container], ..StepPlan::default() }
+}
+
+/// Mounts the sources in the directory that the pipeline names, which is then the working directory, too.
+fn place_workspace(container: &mut Container, pipeline: &Pipeline) {
+    let Some(workspace) = pipeline.workspace.as_deref().filter(|workspace| *workspace != WORKSPACE) else { return };
+    if !container.mounts.iter().any(|mount| mount.path == workspace) {
+        container.mounts.push(Mount { source: MountSource::Workspace, path: workspace.to_owned(), read_only: false });
+    }
+    container.workdir.get_or_insert_with(|| workspace.to_owned());
 }
 
 /// The variables of an `image:` step and its secrets. Those of the step take precedence over those of the pipeline, and settings
@@ -143,8 +153,8 @@ fn variables(pipeline: &Pipeline, step: &Step, action: &ImageAction) -> (BTreeMa
 }
 
 /// Resolves a directory of the file against the workspace: `web` and `./web/` are in the workspace, `/tmp/` is `/tmp`.
-fn in_workspace(directory: &str) -> String {
-    let base = if directory.starts_with('/') { "" } else { WORKSPACE };
+fn resolve_workdir(pipeline: &Pipeline, directory: &str) -> String {
+    let base = if directory.starts_with('/') { "" } else { pipeline.workspace.as_deref().unwrap_or(WORKSPACE) };
     let parts = directory.split('/').filter(|part| !matches!(*part, "" | "."));
     let path = parts.fold(base.to_owned(), |path, part| format!("{path}/{part}"));
     if path.is_empty() { "/".to_owned() } else { path }
@@ -156,6 +166,7 @@ pub fn apply_file_settings(plan: &mut StepPlan, pipeline: &Pipeline, step: &Step
     for container in &mut plan.containers {
         let limits = &mut container.limits;
         limits.timeout_seconds = limits.timeout_seconds.into_iter().chain(timeout_of(step)).min();
+        place_workspace(container, pipeline);
         for (name, value) in step.env.iter().chain(&pipeline.env) {
             if let EnvValue::Text(text) = value {
                 container.env.entry(name.clone()).or_insert_with(|| text.clone());

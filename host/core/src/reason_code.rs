@@ -172,6 +172,8 @@ reason_codes! {
 
     #[doc = "Planning and running"]
     Capacity "capacity" "The stage waits for a free slot: `[engine] capacity` or `[limits] repository_capacity` is reached." "";
+    NoEngine "no-engine" "No engine has the platform or the labels that the pipeline asks for."
+        "Change `platform` or `labels`, or ask an administrator to set `[engine] labels`.";
     WaitingForNeeds "waiting-for-needs" "The step waits for the steps that it needs." "";
     PlanningFailed "planning-failed" "The step has no plan: its step type failed."
         "See the reason. If it names an internal error, report it.";

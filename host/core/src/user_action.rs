@@ -251,15 +251,7 @@ mod tests {
     }
 
     fn stage(status: Status, min_approvers: u32) -> Stage {
-        let pipeline = Pipeline {
-            name: "default".to_owned(),
-            when: None,
-            env: std::collections::BTreeMap::default(),
-            timeout: None,
-            params: std::collections::BTreeMap::default(),
-            clone: crate::pipeline::CloneOptions::default(),
-            steps: Vec::new(),
-        };
+        let pipeline = Pipeline { name: "default".to_owned(), ..Pipeline::default() };
         let steps = [1, 2].map(|number| Step::pending(StepNumber(number), format!("s{number}")));
         let id = StageId { build: BuildId(uuid::Uuid::nil()), stage: StageNumber(1) };
         let mut stage = Stage::pending(id, pipeline, None, steps.to_vec(), NOW);

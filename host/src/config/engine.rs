@@ -1,5 +1,6 @@
 //! `[engine]`: the engine that runs the containers.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 
@@ -16,6 +17,8 @@ const NETWORK_POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 19, 0, 0), 
 pub struct EngineConfig {
     /// Concurrent stages; further stages wait.
     pub capacity: NonZeroU16,
+    /// Labels that pipelines can ask for.
+    pub labels: BTreeMap<String, String>,
     pub kind: EngineKind,
 }
 
@@ -67,12 +70,32 @@ impl Value for KindName {
     }
 }
 
+/// `gpu=true,zone=a`.
+#[derive(Clone, Default)]
+struct Labels(BTreeMap<String, String>);
+
+impl Value for Labels {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "labels such as `\"gpu=true,zone=a\"`";
+    fn parse(text: &str) -> Option<Self> {
+        let label = |label: &str| {
+            let (name, value) = label.trim().split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty())?;
+            Some((name.to_owned(), value.to_owned()))
+        };
+        text.split(',').filter(|label| !label.trim().is_empty()).map(label).collect::<Option<_>>().map(Self)
+    }
+    fn show(&self) -> String {
+        self.0.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
+    }
+}
+
 impl EngineConfig {
     /// Reads every key, whatever the kind, so that a key of another kind is not reported as unknown.
     pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
         let kind = section.value("kind", KindName::Docker);
         let host = section.value("host", "unix:///var/run/docker.sock".to_owned());
         let capacity = section.value("capacity", NonZeroU16::MIN.saturating_add(1));
+        let labels = section.value("labels", Labels::default()).0;
         let docker = DockerConfig {
             host,
             prewarmed_networks: section.value("prewarmed_networks", 2),
@@ -83,7 +106,19 @@ impl EngineConfig {
             KindName::Docker => EngineKind::Docker(docker),
             KindName::Dummy => EngineKind::Dummy,
         };
-        Self { capacity, kind }
+        Self { capacity, labels, kind }
+    }
+
+    /// Operating system and architecture of the containers, as engines name them. The pause container is built for the server's
+    /// own architecture, so an engine of another one runs no stage.
+    #[must_use]
+    pub fn platform(&self) -> String {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        format!("linux/{architecture}")
     }
 
     /// The address of the engine's API, if it has one.

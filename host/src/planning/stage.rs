@@ -6,7 +6,7 @@ use std::time::Duration;
 use beespace_core::baseline_policy::withheld_secrets;
 use beespace_core::build::{Build, Round, Stage, Step};
 use beespace_core::ids::{StageId, StepNumber};
-use beespace_core::pipeline::{self, Pipeline};
+use beespace_core::pipeline::{self, Available, Pipeline, no_engine_for};
 use beespace_core::plan::StepPlan;
 use beespace_core::policy::approval::PendingApproval;
 use beespace_core::policy::{Decision, Ruling};
@@ -38,6 +38,7 @@ pub async fn plan_stage(
     let context = PolicyContext { build, stage: id, event: &change_set.event, previous: previous.as_ref() };
     let (decision, pipeline) = admit::pipeline(app, context, pipeline).await;
     let mut builder = StageBuilder::new(id, pipeline, build.trust(), decision);
+    builder.check_engine(app);
     if builder.is_open() {
         let stage = &builder.stage;
         let mut plans = Vec::new();
@@ -101,6 +102,16 @@ impl StageBuilder {
         let mut builder = Self { stage, decisions: Vec::new() };
         builder.record_decision("the pipeline", decision);
         builder
+    }
+
+    /// Ends a stage at once that no engine can run.
+    fn check_engine(&mut self, app: &App) {
+        let engine = &app.config.engine;
+        let available = Available { platform: &engine.platform(), labels: &engine.labels };
+        if let Some(reason) = no_engine_for(&self.stage.pipeline, &available).filter(|_| self.is_open()) {
+            self.stage.status = Status::Error;
+            self.stage.reason = Some(reason);
+        }
     }
 
     /// Whether the steps are to be planned: not those of a pipeline that was denied.

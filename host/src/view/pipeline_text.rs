@@ -16,11 +16,14 @@ use super::plan_text::limit_lines;
 #[must_use]
 pub fn pipeline_lines(pipeline: &Pipeline) -> Vec<String> {
     // Every field is named, so that a new one is not forgotten here.
-    let Pipeline { name, when, env, timeout, clone, params, steps } = pipeline;
+    let Pipeline { name, when, env, timeout, clone, params, steps, platform, labels, workspace } = pipeline;
     let mut lines = Vec::new();
     lines.extend(Some(name).filter(|name| *name != DEFAULT_NAME).map(|name| format!("name {name}")));
     lines.extend(when_lines(when.as_ref()));
     lines.extend(timeout.map(|timeout| format!("timeout {}", format_duration(timeout))));
+    lines.extend(platform.iter().map(|platform| format!("platform {platform}")));
+    lines.extend(labels.iter().map(|(name, value)| format!("label {name}={value}")));
+    lines.extend(workspace.iter().map(|workspace| format!("workspace {workspace}")));
     lines.extend(clone_line(clone));
     lines.extend(params.iter().map(|(name, param)| param_line(name, param)));
     lines.extend(env_lines(env));
@@ -198,6 +201,9 @@ mod tests {
 name: test
 when: { event: push, branch: [main, "!old"] }
 timeout: 30m
+platform: linux/amd64
+labels: { gpu: "true" }
+workspace: /go/src/app
 clone: { depth: 1 }
 env: { LEVEL: high, TOKEN: { from_secret: token } }
 params: { level: { type: choice, options: [low, high], default: low, about: "how loud" }, note: {} }
@@ -238,6 +244,9 @@ steps:
             "pipeline: name test",
             "pipeline: when event [push] and branch [main, !old]",
             "pipeline: timeout 30m",
+            "pipeline: platform linux/amd64",
+            "pipeline: label gpu=true",
+            "pipeline: workspace /go/src/app",
             "pipeline: clone with 1 commits of history",
             "pipeline: param level: one of low, high, default \"low\" (how loud)",
             "pipeline: param note: string, required",

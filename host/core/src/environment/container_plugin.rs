@@ -6,9 +6,8 @@
 
 use semver::Version;
 
-use super::{Inputs, pull_request, seconds, sha, to_env_value};
+use super::{Inputs, pull_request, seconds, sha, to_env_value, workspace};
 use crate::event::EventKind;
-use crate::plan::WORKSPACE;
 use crate::status::Status;
 
 /// Computes a value; empty text means that the variable is absent.
@@ -95,7 +94,7 @@ pub const VARIABLES: &[(&[&str], Value)] = &[
     (&["DRONE_STEP_NAME", "CI_STEP_NAME"], |inputs| inputs.step.name.clone()),
     (&["DRONE_STEP_NUMBER", "CI_STEP_NUMBER"], |inputs| inputs.step.number.to_string()),
     (&["CI_STEP_TYPE"], |_| "plugin".to_owned()),
-    (&["DRONE_WORKSPACE", "DRONE_WORKSPACE_BASE", "CI_WORKSPACE"], |_| WORKSPACE.to_owned()),
+    (&["DRONE_WORKSPACE", "DRONE_WORKSPACE_BASE", "CI_WORKSPACE"], |inputs| workspace(inputs).to_owned()),
     (&["DRONE_SYSTEM_HOST", "DRONE_SYSTEM_HOSTNAME", "CI_SYSTEM_HOST"], |inputs| {
         server(inputs.build_url).map(|(_, host)| host.to_owned()).unwrap_or_default()
     }),

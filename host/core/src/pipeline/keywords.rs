@@ -41,15 +41,15 @@ const fn foreign(word: &'static str, of: &'static str, advice: &'static str) -> 
 
 pub(super) const PIPELINE: Keywords = Keywords {
     location: IN_PIPELINE,
-    known: &["name", "when", "env", "timeout", "clone", "params", "steps"],
-    planned: &["version", "needs", "concurrency", "platform", "labels", "workspace", "matrix", "volumes", "services"],
+    known: &["name", "when", "env", "timeout", "clone", "params", "steps", "version", "platform", "labels", "workspace"],
+    planned: &["needs", "concurrency", "matrix", "volumes", "services"],
     foreign: &[
         foreign("kind", "Drone", "remove `kind`: a Beespace file contains only pipelines"),
         foreign("type", "Drone", "remove `type`: every pipeline runs in containers"),
         foreign("trigger", "Drone", "use `when`"),
         foreign("environment", "Drone", "use `env`"),
         foreign("depends_on", "Drone", "`needs` between pipelines is not supported yet: use `needs` of steps"),
-        foreign("node", "Drone", "the equivalent is `labels`, which is not supported yet"),
+        foreign("node", "Drone", "use `labels`"),
         foreign(
             "image_pull_secrets",
             "Drone",

@@ -15,6 +15,7 @@ mod needs;
 pub mod params;
 mod parse_params;
 mod parse_when;
+mod placement;
 mod read;
 mod retry;
 mod set;
@@ -40,6 +41,7 @@ pub use self::container::{ContainerLimits, OtherNetwork, Setting, is_user, setti
 pub use self::env::is_reserved_variable;
 pub use self::files::{DEFAULT_NAME, FILE_NAMES, FOLDER, MAX_ALL_BYTES, MAX_FILES, SourceFile, select_files};
 pub use self::params::{Param, ParamKind};
+pub use self::placement::{Available, no_engine_for};
 pub use self::retry::{MAX_RETRIES, Retry, RetryOn};
 pub use self::set::{MAX_ALL_STEPS, MAX_STAGES, ParsedPipeline, read, read_files};
 pub use self::spans::{Place, Spans};
@@ -56,7 +58,7 @@ pub fn supported_keys() -> impl Iterator<Item = (&'static str, &'static [&'stati
 pub const SCHEMA: &str = "beespace.pipeline/v1";
 
 /// One pipeline: a definition, not an execution.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Pipeline {
     /// Text for people, unique in the build. Without a `name`, the stem of its file in [`FOLDER`], or [`DEFAULT_NAME`].
     pub name: String,
@@ -69,6 +71,15 @@ pub struct Pipeline {
     /// Timeout of the whole stage; `None`: the instance's default.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "seconds")]
     pub timeout: Option<Duration>,
+    /// The platform that the engine must have, `linux/arm64`; `None`: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// The labels that the engine must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The directory with the sources in every container; `None`: [`crate::plan::WORKSPACE`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
     #[serde(default)]
     pub clone: CloneOptions,
     /// The values that whoever starts a build may choose, by name.

@@ -103,6 +103,9 @@ impl Reader {
         let fields = self.fields(&own, "a pipeline", &PIPELINE)?;
         let path = YamlPath::root();
         path.record(&mut self.spans, first_key_span(root));
+        if let Some(entry) = fields.get("version") {
+            self.version(entry);
+        }
         let name = fields.get("name").and_then(|entry| self.name(entry, &path));
         let steps = match fields.get("steps") {
             Some(entry) => {
@@ -126,6 +129,9 @@ impl Reader {
             env: fields.get("env").map(|entry| self.env(entry, &path)).unwrap_or_default(),
             timeout: fields.get("timeout").and_then(|entry| self.duration(entry, &path)),
             params,
+            platform: fields.get("platform").and_then(|entry| self.platform(entry, &path)),
+            labels: fields.get("labels").map(|entry| self.labels(entry, &path)).unwrap_or_default(),
+            workspace: fields.get("workspace").and_then(|entry| self.workspace(entry, &path)),
             clone: fields.get("clone").map(|entry| self.clone_options(&entry.value, &path)).unwrap_or_default(),
             steps,
         })
