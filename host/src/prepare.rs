@@ -5,15 +5,19 @@ mod pull_request;
 
 use std::time::Duration;
 
-use beespace_core::build::Build;
+use beespace_core::build::{Build, PipelineOrigin};
+use beespace_core::build_admission::PIPELINE_FROM_TARGET;
 use beespace_core::event::EventKind;
+use beespace_core::pipeline::eval_when::Facts;
 use beespace_core::pipeline::{ParsedPipeline, params};
+use beespace_core::policy::{Decision, Ruling};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 
 use crate::app::App;
 use crate::clock::now;
+use crate::planning::{self, denied_reason};
 use crate::repository_identity;
 use crate::source::{self, ChangeSet, FetchAttempt, FetchedCommit, PipelineSource, Resolution, SourceError};
 use crate::store::StoreError;
@@ -99,13 +103,45 @@ async fn wait_or_give_up(app: &App, build: &Build, error: &SourceError) -> Resul
 pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Result<Prepared, WorkError> {
     let mirror = app.mirrors.of(build.event.repository.id);
     let (files, (change_set, facts)) = tokio::join!(source::read_pipeline_files(commit), ChangeSet::read(mirror, &build));
-    let files = match files.map_err(anyhow::Error::from)? {
+    let change_set = planning::with_present_labels(app, &build, change_set).await;
+    let admission = planning::admit::build(app, &build, &change_set.event).await;
+    let files = match &admission {
+        Some(Decision { ruling: Ruling::Denied { by }, .. }) => {
+            let declined = ended_without_stages(build, Status::Declined, denied_reason("the build", by));
+            return Ok(declined.with_decision(admission));
+        }
+        Some(decision) if decision.obliges(PIPELINE_FROM_TARGET) => files_of_target(&mut build, commit).await,
+        _ => files,
+    };
+    let files = files.map_err(anyhow::Error::from)?;
+    let prepared = stages_of_files(app, build, (commit, files), (change_set, facts)).await?;
+    Ok(prepared.with_decision(admission))
+}
+
+/// The pipeline files of the target branch, which a policy demands for code that it does not trust.
+async fn files_of_target(build: &mut Build, commit: &FetchedCommit) -> Result<PipelineSource, SourceError> {
+    let branch = build.event.branch_or_target().unwrap_or(&build.event.repository.default_branch).to_owned();
+    let Some(tip) = commit.branch_tip(&branch).await? else { return Ok(PipelineSource::Missing) };
+    let files = source::read_pipeline_files_at(commit, &tip).await;
+    build.pipeline_from = Some(PipelineOrigin { branch, commit: tip });
+    files
+}
+
+/// `pipeline ─▶ admit ─▶ plan ─▶ admit`, from the files.
+async fn stages_of_files(
+    app: &App,
+    mut build: Build,
+    (commit, files): (&FetchedCommit, PipelineSource),
+    (change_set, facts): (ChangeSet, Facts),
+) -> Result<Prepared, WorkError> {
+    let files = match files {
         PipelineSource::Files(files) => files,
         // Whoever starts a build is told why nothing runs.
         PipelineSource::Missing if build.event.params().is_some() => {
-            return Ok(ended_without_stages(build, Status::Error, no_file(commit).await));
+            let reason = no_file(&build, commit).await;
+            return Ok(ended_without_stages(build, Status::Error, reason));
         }
-        PipelineSource::Missing => return Ok(Prepared::Ignored(no_file(commit).await)),
+        PipelineSource::Missing => return Ok(Prepared::Ignored(no_file(&build, commit).await)),
         PipelineSource::Unreadable(reason) => return Ok(ended_without_stages(build, Status::Error, reason)),
     };
     let pipelines = match pipelines::read(&mut build, &files) {
@@ -148,7 +184,11 @@ fn not_asked_for(build: &Build, pipelines: &[ParsedPipeline]) -> Option<Reason> 
     (!is_named).then_some(reason)
 }
 
-async fn no_file(commit: &FetchedCommit) -> Reason {
+async fn no_file(build: &Build, commit: &FetchedCommit) -> Reason {
+    if let Some(PipelineOrigin { branch, commit }) = &build.pipeline_from {
+        let message = format!("no pipeline file at {} of branch {branch:?}, whose pipeline the build has to run", commit.short());
+        return Reason::new(ReasonCode::NoPipelineFile, message).help("add a pipeline file to that branch first");
+    }
     let help = source::missing_file_help(commit).await;
     Reason::new(ReasonCode::NoPipelineFile, format!("no pipeline file at {}", commit.head.sha.short())).help(help)
 }

@@ -106,7 +106,8 @@ settings = { url = "https://chat.example.org/x" }
 grants = { kv = true }
 "#;
     let config = Config::read(text, Some("/etc/beespace/beespace.toml".into()), env(&[])).unwrap().config;
-    let [policy] = &*config.policies else { panic!("one policy") };
+    let [policy, forks] = &*config.policies else { panic!("one policy, and the default one") };
+    assert!(forks.is_default && forks.mode == Mode::Enforce && !policy.is_default);
     assert_eq!(config.engine.labels["gpu"], "true");
     assert_eq!(config.engine.labels.len(), 2);
     assert_eq!(config.retention.builds, Some(Duration::from_secs(90 * 86_400)));

@@ -25,7 +25,7 @@ fn the_configuration_with_every_key_is_read() {
     let env = [("BEESPACE_GOGS__TOKEN".to_owned(), "0".repeat(40))];
     let loaded = Config::read(&text, None, env).unwrap_or_else(|problems| panic!("{problems:#?}"));
     let config = loaded.config;
-    assert_eq!((config.policies.len(), config.steps.len(), config.notifiers.len()), (1, 1, 1));
+    assert_eq!((config.policies.len(), config.steps.len(), config.notifiers.len()), (2, 1, 1));
 }
 
 /// `UPDATE=1 cargo test --workspace --test it examples` writes it.

@@ -17,10 +17,13 @@ const REPO: &str = "ada/hive";
 const FORK: &str = "eve/hive";
 const PIPELINE: &str = "steps:\n  - name: build\n    image: busybox\n    env: { OUTPUT: { from_secret: token } }\n";
 
+/// Nobody has to approve untrusted code: `flow_forks.rs` has the tests of that policy.
+const WITHOUT_APPROVAL: &str = "[[policy]]\nname = \"forks\"\nplugin = \"policy-forks\"\nmode = \"shadow\"\n";
+
 /// A repository with a pipeline on `main`, which was built as number 1, and with a fork of eve. Gogs updates the ref of a pull
 /// request 100 ms after its webhook.
 async fn forked(pipeline: &str) -> (FakeGogs, Beespace) {
-    let (gogs, beespace) = world("").await;
+    let (gogs, beespace) = world(WITHOUT_APPROVAL).await;
     beespace.set_secret("token", "a-secret-of-the-repository").await.unwrap();
     gogs.set_faults(Faults { pull_ref_delay_ms: 100, ..Faults::default() });
     gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], "Add a pipeline").await.unwrap();
@@ -161,7 +164,7 @@ async fn a_redelivery_builds_no_head_twice_and_a_reopened_pull_request_is_built_
 async fn closing_ends_the_builds_that_wait_and_is_built_if_a_pipeline_asks_for_it() {
     let slow = "when: { event: [push, pull_request, pull_request_closed] }\nsteps:\n  - name: build\n    image: busybox\n    \
                 env: { SLEEP: 60s }\n    when: { event: push }\n  - name: after\n    image: busybox\n    needs: []\n";
-    let (gogs, beespace) = world("capacity = 1\n").await;
+    let (gogs, beespace) = world(&format!("capacity = 1\n{WITHOUT_APPROVAL}")).await;
     gogs.push(REPO, "main", &[(".beespace.yml", slow)], "Take the only slot").await.unwrap();
     beespace.wait_for_build(REPO, 1, |build| build.status == Status::Running).await.unwrap();
     gogs.fork(REPO, "eve").await.unwrap();

@@ -23,6 +23,7 @@ mod engine_contract;
 mod examples;
 mod fake_gogs;
 mod flow;
+mod flow_forks;
 mod flow_hostile;
 mod flow_manual;
 mod flow_modes;

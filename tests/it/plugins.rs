@@ -10,7 +10,7 @@ use std::sync::Arc;
 use beespace_core::digest::Document;
 use beespace_core::policy::Point;
 use beespace_core::step_type::Directive;
-use beespace_core::{pipeline, plan};
+use beespace_core::{build_admission, pipeline, plan};
 use beespace_tests::guest_build;
 use beespace_wasm::{
     BindingSpec, BoxFuture, Host, Limits, PlanError, PluginDiagnostic, PolicyRequest, RoundEnd, SourceEntry, SourceError,
@@ -93,6 +93,7 @@ async fn policy_answers(host: &Host, settings: Value, input: PolicyInput) -> Val
     };
     assert!(policy.applies_at(input.point), "{:?}", input.point);
     let schema = match input.point {
+        Point::BuildAdmit => build_admission::SCHEMA,
         Point::PipelineAdmit => pipeline::SCHEMA,
         Point::StepAdmit => plan::SCHEMA,
     };
@@ -117,6 +118,7 @@ async fn policy_images_matches_its_cases() {
         let input: PolicyInput = serde_json::from_value(read(&case.join("input.json"))).unwrap();
         // The subject must be one of ours; otherwise the case proves nothing.
         match input.point {
+            Point::BuildAdmit => drop(build_admission::BuildSubject::deserialize(&input.subject).unwrap()),
             Point::PipelineAdmit => drop(pipeline::Pipeline::deserialize(&input.subject).unwrap()),
             Point::StepAdmit => drop(plan::StepPlan::deserialize(&input.subject).unwrap()),
         }

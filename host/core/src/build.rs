@@ -36,6 +36,9 @@ pub struct Build {
     /// The commit to build, if it is known before the fetch: the one that the event names, or that of the repeated build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<Sha>,
+    /// The branch whose pipeline files the build runs instead of those of its commit; none if it runs its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline_from: Option<PipelineOrigin>,
     /// Whether the commit is the value of a pull request's ref that Gogs may not have updated yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub head_unconfirmed: bool,
@@ -71,6 +74,7 @@ impl Build {
             id,
             number: None,
             commit: event.sha().cloned(),
+            pipeline_from: None,
             head_unconfirmed: false,
             trust: None,
             event,
@@ -127,6 +131,14 @@ impl Build {
         let push = self.event.push()?;
         self.base().filter(|base| push.last_known_tip.as_ref() == Some(*base)).or(push.before.as_ref())
     }
+}
+
+/// Where the pipeline files of a build come from, if not from its commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipelineOrigin {
+    /// Short name of the branch.
+    pub branch: String,
+    pub commit: Sha,
 }
 
 /// How far a build has progressed: it selects the worker that processes the build next.

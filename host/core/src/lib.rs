@@ -10,6 +10,7 @@
 //! | | [`trust`]: whether the code of an event gets secrets; [`pull_request_head`]: the commit of a pull request |
 //! | pipeline | [`pipeline`]: the file and its `when`; [`diagnostic`]: problems in the file |
 //! | admit | [`policy`]: verdicts, decisions, approvals; [`baseline_policy`]: built-in rules; [`plugin_context`]: plugin input |
+//! | | [`build_admission`]: the decision about a whole build |
 //! | | [`rule_set`]: what decisions depend on besides their subjects |
 //! | plan | [`plan`]: the work of a step; [`image_ref`]: image references; [`script`]: the step's script |
 //! | | [`metadata_service`]: addresses that no container and no plugin may reach |
@@ -45,6 +46,7 @@ pub mod diagnostic;
 pub mod pipeline;
 
 pub mod baseline_policy;
+pub mod build_admission;
 pub mod plugin_context;
 pub mod policy;
 pub mod rule_set;

@@ -208,6 +208,7 @@ mod tests {
             delivery: None,
             restart_of: None,
             commit: None,
+            pipeline_from: None,
             head_unconfirmed: false,
             trust: Some(Trust::Trusted),
             status: Status::Running,

@@ -11,7 +11,7 @@ use crate::view::time::rfc3339;
 pub struct DecisionBody {
     /// A UUID of version 7, so ids sort by time.
     pub id: String,
-    /// The point at which policies were evaluated: `pipeline.admit` or `step.admit`.
+    /// The point at which policies were evaluated: `build.admit`, `pipeline.admit` or `step.admit`.
     pub point: String,
     /// The number of the stage.
     pub stage: u16,

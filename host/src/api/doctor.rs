@@ -5,12 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use beespace_core::clock_check::{ClockCheck, ClockSuspicion};
+use beespace_core::policy::Mode;
 use beespace_wasm::Plugin;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::clock::now;
+use crate::config::FORKS;
 use crate::disk;
 use crate::http_problem::Problem;
 use crate::notify;
@@ -76,6 +78,7 @@ pub(super) async fn examine(State(app): State<Arc<App>>) -> Result<Json<Vec<Find
     findings.push(disk(&app));
     findings.extend(clock.and_then(|check| check.suspicion()).and_then(|suspicion| clock_jump(&suspicion)));
     findings.extend(app.plugins.all().map(plugin));
+    findings.extend(policy_for_forks(&app));
     findings.extend(secrets);
     findings.extend(suspended.iter().filter(|(binding, _)| app.plugins.notifiers.contains_key(binding)).map(notifier));
     findings.extend(failing.iter().map(failing_notifier));
@@ -173,6 +176,24 @@ fn disk(app: &App) -> Finding {
 fn plugin(plugin: &Plugin) -> Finding {
     let detail = format!("{} {} is loaded ({})", plugin.manifest.name, plugin.manifest.version, plugin.component);
     Finding::ok(format!("plugin {}", plugin.binding), detail)
+}
+
+/// What becomes of untrusted code, unless the default policy decides about it.
+fn policy_for_forks(app: &App) -> Option<Finding> {
+    let check = format!("policy {FORKS}");
+    let binding = app.config.policies.iter().find(|policy| policy.plugin.name == FORKS)?;
+    if binding.is_default {
+        let is_bound = app.plugins.policies.iter().any(|bound| bound.policy.plugin().binding == FORKS);
+        let help = "run `plugins/build` and build the server again";
+        let detail = "this binary has no bundled plugins, so untrusted code runs without an approval";
+        return (!is_bound).then(|| Finding::problem(check, detail, Some(help.to_owned())));
+    }
+    let detail = format!("the configuration replaces the default policy for untrusted code, in mode `{}`", binding.mode.as_str());
+    if binding.mode == Mode::Enforce {
+        return Some(Finding::ok(check, detail));
+    }
+    let help = "set `mode = \"enforce\"`, or remove the binding, so that a person approves untrusted code before it runs";
+    Some(Finding::warning(check, detail, Some(help.to_owned())))
 }
 
 /// The secrets that bindings may use: whether they are set for plugins.

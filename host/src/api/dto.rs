@@ -60,6 +60,9 @@ pub struct BuildBody {
     /// The pull request; none for other events.
     #[serde(default)]
     pub pull_request: Option<PullRequestBody>,
+    /// The branch and the commit that its pipeline files come from, `main at 95a2db4`; none if they are those of its commit.
+    #[serde(default)]
+    pub pipeline_from: Option<String>,
     /// `trusted`, or `untrusted` for code that is in no branch and no tag of the repository: its steps get no secrets. None until
     /// the commit is known.
     #[serde(default)]
@@ -256,6 +259,7 @@ impl BuildBody {
             tag: build.event.tag().map(str::to_owned),
             sha: build.sha().map(ToString::to_string),
             pull_request: build.event.pull_request().map(|pull| PullRequestBody::new(build, pull)),
+            pipeline_from: build_title::pipeline_origin(build),
             trust: build.head.as_ref().map(|_| build.trust().as_str().to_owned()),
             title: build_title::build_title(build),
             actor: build.event.sender.login.clone(),

@@ -59,6 +59,9 @@ impl Text {
                 self.line(&format!("  head not confirmed: {HEAD_NOT_CONFIRMED}"));
             }
         }
+        if let Some(from) = &build.pipeline_from {
+            self.line(&format!("  pipeline from {from}"));
+        }
         if build.trust.as_deref() == Some(Trust::Untrusted.as_str()) {
             self.line(&format!("  untrusted: {UNTRUSTED}"));
         }

@@ -69,7 +69,12 @@ pub struct PolicyBinding {
     pub mode: Mode,
     /// The paths that its patches may change, by point: JSON pointers (RFC 6901) in which `*` matches one segment.
     pub mutate: BTreeMap<Point, Vec<String>>,
+    /// Bound without a `[[policy]]` in the file: [`FORKS`].
+    pub is_default: bool,
 }
+
+/// The name of the policy that is bound by default. A `[[policy]]` with this name replaces it.
+pub const FORKS: &str = "forks";
 
 /// A notifier and its grants.
 #[derive(Debug, Clone)]
@@ -155,7 +160,19 @@ impl PolicyBinding {
         let plugin = PluginBinding::read(section);
         let mode = section.value("mode", Mode::default());
         let mutate = read_mutate(section);
-        Some(Self { plugin: plugin?, mode, mutate })
+        Some(Self { plugin: plugin?, mode, mutate, is_default: false })
+    }
+
+    /// The policy for untrusted code, as it is bound by default.
+    pub(super) fn forks() -> Self {
+        let plugin = PluginBinding {
+            name: FORKS.to_owned(),
+            source: PluginSource::Named("policy-forks".to_owned()),
+            sha256: None,
+            settings: serde_json::Value::Object(serde_json::Map::new()),
+            lines: BindingLines { file: "default configuration".to_owned(), ..BindingLines::default() },
+        };
+        Self { plugin, mode: Mode::Enforce, mutate: BTreeMap::new(), is_default: true }
     }
 }
 
@@ -242,7 +259,7 @@ fn read_mutate(section: &mut Section<'_, '_>) -> BTreeMap<Point, Vec<String>> {
         return all;
     };
     for (key, paths) in table {
-        let point = Point::ALL.into_iter().find(|point| point.as_str() == key.get_ref());
+        let point = Point::MUTABLE.into_iter().find(|point| point.as_str() == key.get_ref());
         let Some(point) = point else {
             section.wrong_value("mutate", &key.span(), "expected `pipeline.admit` or `step.admit`");
             continue;

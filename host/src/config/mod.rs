@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 
 use beespace_core::diagnostic::Diagnostic;
 
-pub use binding::{AddressClass, BindingLines, Grants, HostGrant, NotifierBinding, PluginBinding, PluginSource, PolicyBinding};
+pub use binding::{
+    AddressClass, BindingLines, FORKS, Grants, HostGrant, NotifierBinding, PluginBinding, PluginSource, PolicyBinding,
+};
 pub use data::DataConfig;
 pub use engine::{DockerConfig, EngineConfig, EngineKind};
 pub use gogs::GogsConfig;
@@ -44,7 +46,7 @@ pub struct Config {
     pub limits: LimitsConfig,
     pub plugins: PluginsConfig,
     pub retention: RetentionConfig,
-    /// In the order of the file, which is the order of evaluation.
+    /// In the order of the file, which is the order of evaluation; then the default policy, unless the file replaces it.
     pub policies: Vec<PolicyBinding>,
     pub steps: Vec<PluginBinding>,
     pub notifiers: Vec<NotifierBinding>,
@@ -125,7 +127,10 @@ impl Config {
         let limits = LimitsConfig::read(&mut reader.section("limits"));
         let plugins = PluginsConfig::read(&mut reader.section("plugins"));
         let retention = RetentionConfig::read(&mut reader.section("retention"));
-        let policies = reader.list("policy", PolicyBinding::read);
+        let mut policies = reader.list("policy", PolicyBinding::read);
+        if policies.iter().all(|policy: &PolicyBinding| policy.plugin.name != FORKS) {
+            policies.push(PolicyBinding::forks());
+        }
         let steps = reader.list("step", PluginBinding::read);
         let notifiers = reader.list("notifier", NotifierBinding::read);
         let finished = reader.finish();

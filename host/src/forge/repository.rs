@@ -1,12 +1,22 @@
 //! The token's user and their permissions.
 
-use beespace_core::gogs::{Repository, User};
+use beespace_core::gogs::{Issue, Repository, User};
 use beespace_core::ids::RepositoryName;
 
 use super::client::Purpose;
 use super::{Forge, ForgeError};
 
 impl Forge {
+    /// An issue or a pull request: the only source of the labels that it has now.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    pub async fn issue(&self, name: &RepositoryName, number: u64) -> Result<Issue, ForgeError> {
+        let subject = format!("issue {number} of {name}");
+        let purpose = Purpose { action: format!("read {subject}"), subject };
+        self.get(&["repos", name.owner(), name.name(), "issues", &number.to_string()], purpose).await
+    }
+
     /// The token's user.
     ///
     /// # Errors

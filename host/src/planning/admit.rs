@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use beespace_core::baseline_policy;
 use beespace_core::build::{Build, Stage};
+use beespace_core::build_admission::{BuildSubject, WHOLE_BUILD, without_approvals};
 use beespace_core::digest::Document;
 use beespace_core::ids::{DecisionId, StageId};
 use beespace_core::pipeline::Pipeline;
 use beespace_core::plan::StepPlan;
 use beespace_core::plugin_context::PluginContext;
 use beespace_core::policy::chain::{Chain, DecisionSite};
-use beespace_core::policy::{Decision, Denial, Finding, Point, Subject, Verdict, VerdictOutcome};
+use beespace_core::policy::{BASELINE_POLICY, Decision, Denial, Finding, Point, Subject, Verdict, VerdictOutcome};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_wasm::PolicyRequest;
@@ -41,6 +42,27 @@ struct AdmissionRequest<T> {
     /// The same subject in the previous build.
     previous: Option<Document>,
     subject: T,
+}
+
+/// `build.admit`: whether the event is built, and what the host has to do for it. `None` if every policy abstains. The decision
+/// never needs an approval.
+pub async fn build(app: &App, build: &Build, event: &Document) -> Option<Decision> {
+    if app.plugins.policies_at(Point::BuildAdmit).is_empty() {
+        return None;
+    }
+    let stage = StageId { build: build.id, stage: WHOLE_BUILD };
+    let context = PolicyContext { build, stage, event, previous: None };
+    let request = AdmissionRequest { point: Point::BuildAdmit, step: None, previous: None, subject: BuildSubject::of(build) };
+    // The baseline policy concerns plans, which do not exist yet.
+    let allow = |_: &BuildSubject| Verdict { outcome: VerdictOutcome::Allow, ..Verdict::default() };
+    let (decision, _) = decide(app, context, request, allow).await;
+    Some(without_approvals(decision)).filter(|decision| !is_abstained(decision))
+}
+
+/// Whether no policy has an opinion, as about most builds: such a decision is not worth a row.
+fn is_abstained(decision: &Decision) -> bool {
+    let mut by_policies = decision.evaluations.iter().filter(|evaluation| evaluation.policy != BASELINE_POLICY);
+    by_policies.all(|evaluation| evaluation.result.as_ref().is_ok_and(|verdict| *verdict == Verdict::default()))
 }
 
 /// `pipeline.admit`: returns the pipeline with the patches that policies may make, and the decision about it.
@@ -74,7 +96,7 @@ async fn decide<T: Subject + Serialize + DeserializeOwned + Send + 'static>(
 ) -> (Decision, T) {
     let id = DecisionId(uuid::Uuid::now_v7());
     let (policies, bindings): (Vec<_>, Vec<_>) = app.plugins.policies_at(point).into_iter().unzip();
-    let mut chain = Chain::new(subject, bindings, baseline);
+    let mut chain = Chain::new(subject, bindings, baseline).with_obligations(point.obligations());
     let plugin_context = PluginContext::for_build(context.build, id.to_string(), now());
     let event = context.event.clone();
     let metrics = app.metrics.clone();

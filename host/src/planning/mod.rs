@@ -7,10 +7,12 @@
 //! | [`step`] | plans one step: from the pipeline file, or by its step type |
 //! | [`round`] | admits a further round of a step type |
 //! | [`admit`] | evaluates the policies about one subject and records the decision |
+//! | [`labels`] | reads the labels of a pull request |
 //! | [`previous`] | finds the stage that policies compare with |
 //! | [`reevaluate`] | plans again when policies have changed since the approval was requested |
 
 pub mod admit;
+pub mod labels;
 pub mod previous;
 pub mod reevaluate;
 pub mod round;
@@ -19,6 +21,7 @@ pub mod step;
 mod values;
 
 pub use admit::denied_reason;
+pub use labels::with_present_labels;
 pub use stage::plan_stage;
 pub use step::step_input;
 pub use values::with_values;

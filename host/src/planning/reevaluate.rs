@@ -13,6 +13,7 @@ use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 
+use super::labels::with_present_labels;
 use super::round::{admit_round, next_plan_subject};
 use super::stage::plan_stage;
 use super::values::with_values;
@@ -40,6 +41,7 @@ pub async fn reevaluate_if_stale(app: &App, id: StageId) -> Result<(), StoreErro
     tracing::info!(stage = %id, "the rules have changed since the policies were evaluated; evaluating them again");
     let build = app.build(id.build)?;
     let (change_set, _) = ChangeSet::read(app.mirrors.of(build.event.repository.id), &build).await;
+    let change_set = with_present_labels(app, &build, change_set).await;
     match stage.started_at {
         None => reevaluate_stage(app, &build, &change_set, stage).await,
         Some(_) => reevaluate_plans(app, &build, &change_set, &stage, &stale).await,

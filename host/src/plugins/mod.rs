@@ -125,7 +125,7 @@ impl Plugins {
     pub async fn load(config: &Config, host: &Host, store: &Store, key: &Arc<Key>) -> Result<Self, Vec<BindingError>> {
         let mut plugins = Self::default();
         let mut errors = Vec::new();
-        for binding in &config.policies {
+        for binding in config.policies.iter().filter(|binding| is_available(binding)) {
             match load_policy(config, host, binding).await {
                 Ok(policy) => plugins.policies.push(policy),
                 Err(why) => errors.extend(binding_errors("policy", &binding.plugin, why)),
@@ -195,6 +195,11 @@ impl BoundPolicy {
             mutable: self.mutable.get(&point).cloned().unwrap_or_default(),
         }
     }
+}
+
+/// Whether a policy can be loaded: not the default one in a binary for development that embeds no plugins. `doctor` reports that.
+fn is_available(binding: &PolicyBinding) -> bool {
+    !binding.is_default || matches!(&binding.plugin.source, PluginSource::Named(name) if bundled(name).is_some())
 }
 
 /// The limits of one kind of plugin, with the memory of the configuration.

@@ -87,7 +87,9 @@ impl StepRun {
 
     /// Policies evaluate a further round like the first one, before it is stored.
     async fn store_round(&self, number: u16, plan: StepPlan, is_cleanup: bool) -> anyhow::Result<Round> {
-        let (decision, plan) = round::admit_round(&self.run.app, &self.run.build, &self.stage, plan, &self.run.change_set).await;
+        let (app, build) = (&self.run.app, &self.run.build);
+        let change_set = planning::with_present_labels(app, build, self.run.change_set.clone()).await;
+        let (decision, plan) = round::admit_round(app, build, &self.stage, plan, &change_set).await;
         let round = Round { number, plan, decision: decision.id, is_cleanup };
         let (id, stored, step_number) = (self.run.id, round.clone(), self.step.number);
         let approval = PendingApproval::for_decision(&decision, round::next_plan_subject(&self.step.name));

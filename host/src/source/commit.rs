@@ -2,6 +2,7 @@
 
 use beespace_core::build::{Base, Build, Head};
 use beespace_core::event::{Cause, Revision, Tag};
+use beespace_core::git_ref::BRANCHES;
 use beespace_core::ids::{BuildId, Sha};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
@@ -27,6 +28,14 @@ pub struct FetchedCommit {
 }
 
 impl FetchedCommit {
+    /// The tip of a branch in the same mirror.
+    ///
+    /// # Errors
+    /// [`SourceError`] if the mirror cannot be read.
+    pub async fn branch_tip(&self, branch: &str) -> Result<Option<Sha>, SourceError> {
+        self.mirror.tip(&format!("{BRANCHES}{branch}")).await
+    }
+
     /// Keeps the commit as long as its build.
     ///
     /// # Errors

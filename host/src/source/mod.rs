@@ -61,7 +61,7 @@ pub use limits::SourceLimits;
 pub use mirror_dir::Collection;
 pub use objects::{EntryKind, FileContent, Tree, TreeEntry};
 pub use pinned_commits::Lookup;
-pub use pipeline_file::{PipelineSource, missing_file_help, read_pipeline_files};
+pub use pipeline_file::{PipelineSource, missing_file_help, read_pipeline_files, read_pipeline_files_at};
 pub use plugin_files::CommitFiles;
 pub use submodules_and_lfs::LeftOut;
 pub use tree_size::TreeSize;

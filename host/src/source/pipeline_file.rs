@@ -1,5 +1,6 @@
 //! The pipeline files of a commit, read from the mirror's objects.
 
+use beespace_core::ids::Sha;
 use beespace_core::pipeline::{self, FILE_NAMES, FOLDER, MAX_ALL_BYTES};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
@@ -32,9 +33,17 @@ pub enum PipelineSource {
 /// # Errors
 /// The mirror cannot be read.
 pub async fn read_pipeline_files(commit: &FetchedCommit) -> Result<PipelineSource, SourceError> {
+    read_pipeline_files_at(commit, &commit.head.sha).await
+}
+
+/// Reads the pipeline files of another commit in the same mirror, `sha`.
+///
+/// # Errors
+/// The mirror cannot be read.
+pub async fn read_pipeline_files_at(commit: &FetchedCommit, sha: &Sha) -> Result<PipelineSource, SourceError> {
     let folder = format!("{FOLDER}/");
     let paths: Vec<&str> = FILE_NAMES.into_iter().chain([folder.as_str()]).collect();
-    let mut listed = match commit.mirror.list_entries(&commit.head.sha, &paths, LIST_CAP).await {
+    let mut listed = match commit.mirror.list_entries(sha, &paths, LIST_CAP).await {
         Ok(listed) => listed,
         Err(SourceError::TooLarge { .. }) => {
             return Ok(PipelineSource::Unreadable(Reason::new(

@@ -32,6 +32,17 @@ pub enum Prepared {
     Ignored(Reason),
 }
 
+impl Prepared {
+    /// Adds a decision about the whole build, if there is one.
+    #[must_use]
+    pub fn with_decision(mut self, decision: Option<Decision>) -> Self {
+        if let Self::Stages { decisions, .. } | Self::Over { decisions, .. } = &mut self {
+            decisions.splice(0..0, decision);
+        }
+        self
+    }
+}
+
 impl Write<'_> {
     /// Stores a new build and queues it for preparation: the only way in which a build begins. A push is recorded for its
     /// branch with it, and a pull request under its number.

@@ -49,6 +49,13 @@ pub fn actor_label(build: &Build) -> &'static str {
     }
 }
 
+/// The branch and the commit that the pipeline files come from, `main at 95a2db4`; none if they are those of the build's commit.
+#[must_use]
+pub fn pipeline_origin(build: &Build) -> Option<String> {
+    let origin = build.pipeline_from.as_ref()?;
+    Some(sanitize::line(&format!("{} at {}", origin.branch, origin.commit.short())))
+}
+
 /// The commit message after its first line; empty if that is all of it, or while the message is unknown. All of it for a pull
 /// request, which has a title of its own.
 #[must_use]

@@ -86,6 +86,8 @@ pub struct BuildPage {
     approvals: Vec<ApprovalView>,
     stages: Vec<StageView>,
     decisions: DecisionsView,
+    /// Where the files come from, if not from the commit: `main at 95a2db4`.
+    pipeline_from: Option<String>,
     files: Vec<PipelineFileView>,
 }
 
@@ -170,6 +172,7 @@ impl BuildPage {
             approvals: pending.filter_map(|(stage, approval)| ApprovalView::new(build, stage, approval, now)).collect(),
             stages: stages.iter().map(|stage| StageView::new(&urls, build, stage, now)).collect(),
             decisions: DecisionsView::new(decisions, &build.files, stages),
+            pipeline_from: build_title::pipeline_origin(build),
             files: PipelineFileView::of_build(build, stages, decisions),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use beespace_core::build::{PipelineFile, Stage};
-use beespace_core::policy::{Decision, Evaluation, Finding, Mode, PatchKind, PatchOp, Ruling, VerdictOutcome};
+use beespace_core::policy::{Decision, Evaluation, Finding, Mode, PatchKind, PatchOp, Point, Ruling, VerdictOutcome};
 
 use super::pipeline_file::{FilePosition, finding_position};
 use crate::view::time;
@@ -103,8 +103,11 @@ impl DecisionView {
     }
 }
 
-/// `The pipeline`, `Step "test"`; with the name of the pipeline if the build has several.
+/// `The build`, `The pipeline`, `Step "test"`; with the name of the pipeline if the build has several.
 fn subject(decision: &Decision, stages: &[Stage]) -> String {
+    if decision.point == Point::BuildAdmit {
+        return "The build".to_owned();
+    }
     let stage = stages.iter().find(|stage| stage.number == decision.stage.stage).filter(|_| stages.len() > 1);
     match (&decision.step, stage) {
         (None, None) => "The pipeline".to_owned(),

@@ -55,7 +55,7 @@ impl Host {
 fn check_points(points: &[String]) -> Result<(), LoadFailure> {
     let asked = Point::ALL.map(Point::as_str);
     match points.iter().find(|point| !asked.contains(&point.as_str())) {
-        Some(point) => Err(LoadFailure::UnknownPoint { point: sanitize(point, 100), asked: asked.join(" and ") }),
+        Some(point) => Err(LoadFailure::UnknownPoint { point: sanitize(point, 100), asked: asked.join(", ") }),
         None => Ok(()),
     }
 }
@@ -71,7 +71,8 @@ impl Policy {
     #[must_use]
     pub fn applies_at(&self, point: Point) -> bool {
         let points = &self.plugin().manifest.points;
-        points.is_empty() || points.iter().any(|name| name == point.as_str())
+        let is_default = points.is_empty() && Point::DEFAULT.contains(&point);
+        is_default || points.iter().any(|name| name == point.as_str())
     }
 
     /// Evaluates the policy. Every failure (trap, timeout, or the plugin's own `err`) is one error with a class.

@@ -24,9 +24,6 @@ use crate::digest::{Digest, Document};
 use crate::ids::{DecisionId, StageId};
 use crate::time::Timestamp;
 
-/// Obligations that this version supports: none yet.
-const KNOWN_OBLIGATIONS: [&str; 0] = [];
-
 /// A policy bound to a point.
 #[derive(Debug, Clone)]
 pub struct Binding {
@@ -59,6 +56,8 @@ pub struct Chain<T> {
     links: Vec<ChainLink>,
     phase: ChainPhase,
     queue: VecDeque<usize>,
+    /// The obligations that the host meets.
+    obligations: &'static [&'static str],
 }
 
 impl<T: fmt::Debug> fmt::Debug for Chain<T> {
@@ -128,6 +127,7 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
             links: parts,
             phase: ChainPhase::Mutators,
             queue,
+            obligations: &[],
         };
         if is_denied {
             chain.phase = ChainPhase::Done;
@@ -135,6 +135,12 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
         }
         chain.advance();
         chain
+    }
+
+    /// Sets the obligations that the host meets at this point: [`Point::obligations`].
+    #[must_use]
+    pub fn with_obligations(self, obligations: &'static [&'static str]) -> Self {
+        Self { obligations, ..self }
     }
 
     /// The next evaluation; `None` when the chain is complete.
@@ -159,9 +165,10 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
 
     /// Checks the obligations of a verdict and tries its patches; applies them if the binding's mode is `enforce`.
     fn apply_verdict(&mut self, index: usize, verdict: Verdict) -> Result<Verdict, EvaluationError> {
-        let unknown = verdict.obligations.iter().find(|o| o.mandatory && !KNOWN_OBLIGATIONS.contains(&o.id.as_str()));
+        let unknown = verdict.obligations.iter().find(|o| o.mandatory && !self.obligations.contains(&o.id.as_str()));
         if let Some(obligation) = unknown {
-            let message = format!("the policy requires the obligation {:?}, which this version does not support", obligation.id);
+            let message =
+                format!("the policy requires the obligation {:?}, which this version does not support here", obligation.id);
             return Err(EvaluationError { class: ErrorClass::Obligation, message });
         }
         let Some(part) = self.links.get(index) else { return Ok(verdict) };

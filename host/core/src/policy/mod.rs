@@ -19,9 +19,12 @@ use crate::time::Timestamp;
 /// Name of the baseline policy ([`crate::baseline_policy`]) among the evaluations of a decision.
 pub const BASELINE_POLICY: &str = "baseline policy";
 
-/// The points at which policies are evaluated. `build.admit`, `secret.release` and other points are not supported yet.
+/// The points at which policies are evaluated. `secret.release` and other points are not supported yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Point {
+    /// Before the pipeline files are read: once for each build.
+    #[serde(rename = "build.admit")]
+    BuildAdmit,
     #[serde(rename = "pipeline.admit")]
     PipelineAdmit,
     #[serde(rename = "step.admit")]
@@ -30,12 +33,28 @@ pub enum Point {
 
 impl Point {
     /// All points, in the order of a build.
-    pub const ALL: [Self; 2] = [Self::PipelineAdmit, Self::StepAdmit];
+    pub const ALL: [Self; 3] = [Self::BuildAdmit, Self::PipelineAdmit, Self::StepAdmit];
+
+    /// The points of a policy whose manifest names none. A point that is added later must not surprise an old policy.
+    pub const DEFAULT: [Self; 2] = [Self::PipelineAdmit, Self::StepAdmit];
+
+    /// The points whose subjects policies may change.
+    pub const MUTABLE: [Self; 2] = [Self::PipelineAdmit, Self::StepAdmit];
+
+    /// The obligations that the host meets at this point.
+    #[must_use]
+    pub fn obligations(self) -> &'static [&'static str] {
+        match self {
+            Self::BuildAdmit => &["beespace.pipeline-from-target"],
+            Self::PipelineAdmit | Self::StepAdmit => &[],
+        }
+    }
 
     /// The stable name in records, APIs and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::BuildAdmit => "build.admit",
             Self::PipelineAdmit => "pipeline.admit",
             Self::StepAdmit => "step.admit",
         }
@@ -250,6 +269,16 @@ pub struct Decision {
     #[serde(default)]
     pub rules: Option<Digest>,
     pub decided_at: Timestamp,
+}
+
+impl Decision {
+    /// Whether a policy whose verdict counts has made this obligation a condition.
+    #[must_use]
+    pub fn obliges(&self, obligation: &str) -> bool {
+        let counting = self.evaluations.iter().filter(|evaluation| evaluation.mode == Mode::Enforce);
+        let verdicts = counting.filter_map(|evaluation| evaluation.result.as_ref().ok());
+        verdicts.flat_map(|verdict| &verdict.obligations).any(|one| one.id == obligation)
+    }
 }
 
 /// The ruling of the host.
