@@ -169,6 +169,7 @@ fn whens_and_globs() {
             tag: None,
             git_ref: String::new(),
             target: None,
+            cron: None,
             changed: ChangedPaths::Known(vec![path.to_owned()]),
         };
         let when = |exclude: &[String]| {

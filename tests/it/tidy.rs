@@ -16,10 +16,12 @@ const COLUMNS: usize = 130;
 const CORE_DEPENDENCIES: &[&str] = &[
     "aho-corasick",
     "base64",
+    "croner",
     "globset",
     "granit-parser",
     "hex",
     "hmac",
+    "jiff",
     "percent-encoding",
     "semver",
     "serde",

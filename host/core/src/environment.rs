@@ -139,6 +139,9 @@ pub const VARIABLES: &[Variable] = &[
     variable("BEESPACE_TARGET", "production", "target of a promotion or rollback; empty for other events", |inputs| {
         inputs.build.event.target().unwrap_or_default().to_owned()
     }),
+    variable("BEESPACE_CRON", "nightly", "name of the schedule that started the build; else empty", |inputs| {
+        inputs.build.event.schedule().unwrap_or_default().to_owned()
+    }),
     variable("BEESPACE_PARENT_NUMBER", "41", "number of the build that is promoted or rolled back to; else empty", |inputs| {
         inputs.build.event.deployment().map(|deployment| deployment.of.to_string()).unwrap_or_default()
     }),

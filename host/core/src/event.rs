@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use self::cause::{Cause, Push, Release, Tag, tag_ref};
 pub use self::kind::EventKind;
 pub use self::pull_request::{PullRequest, PullRequestChange, SourceRepository, bounded_labels};
-pub use self::started::{Deployment, GivenParams, Manual, Revision, is_target_name};
+pub use self::started::{Cron, Deployment, GivenParams, Manual, Revision, is_target_name};
 use crate::ids::{RepositoryId, RepositoryName, Sha};
 
 /// How an actor is identified.
@@ -25,6 +25,8 @@ pub enum ActorKind {
     User,
     /// A person whom only this server knows, for example the holder of its admin token.
     Local,
+    /// A schedule of this server.
+    Schedule,
 }
 
 /// The person who caused the event: the `sender` of a delivery that the webhook's secret signed, or whom this server has
@@ -53,12 +55,19 @@ impl Actor {
         Self { id: 0, login: id.into(), kind: ActorKind::Local }
     }
 
-    /// The stable id that plugins receive: `gogs:42`, or `admin`.
+    /// A schedule, by its name.
+    #[must_use]
+    pub fn schedule(name: impl Into<String>) -> Self {
+        Self { id: 0, login: name.into(), kind: ActorKind::Schedule }
+    }
+
+    /// The stable id that plugins receive: `gogs:42`, `admin`, or `schedule:nightly`.
     #[must_use]
     pub fn stable_id(&self) -> String {
         match self.kind {
             ActorKind::User => format!("gogs:{}", self.id),
             ActorKind::Local => self.login.clone(),
+            ActorKind::Schedule => format!("schedule:{}", self.login),
         }
     }
 }
@@ -137,6 +146,7 @@ impl Event {
             Cause::Manual(_) => EventKind::Manual,
             Cause::Promote(_) => EventKind::Promote,
             Cause::Rollback(_) => EventKind::Rollback,
+            Cause::Cron(_) => EventKind::Cron,
         }
     }
 
@@ -150,6 +160,7 @@ impl Event {
             Cause::PullRequest(pull) => pull.git_ref(),
             Cause::Manual(manual) => manual.revision.git_ref(),
             Cause::Promote(deployment) | Cause::Rollback(deployment) => deployment.git_ref.clone(),
+            Cause::Cron(cron) => cron.revision.git_ref(),
         }
     }
 
@@ -161,6 +172,7 @@ impl Event {
             Cause::Tag(_) | Cause::Release(_) | Cause::PullRequest(_) => None,
             Cause::Manual(manual) => manual.revision.branch(),
             Cause::Promote(deployment) | Cause::Rollback(deployment) => deployment.branch.as_deref(),
+            Cause::Cron(cron) => cron.revision.branch(),
         }
     }
 
@@ -173,6 +185,7 @@ impl Event {
             Cause::Release(release) => Some(&release.tag),
             Cause::Manual(manual) => manual.revision.tag(),
             Cause::Promote(deployment) | Cause::Rollback(deployment) => deployment.tag.as_deref(),
+            Cause::Cron(cron) => cron.revision.tag(),
         }
     }
 
@@ -217,6 +230,7 @@ impl Event {
             Cause::Tag(_) | Cause::Release(_) | Cause::PullRequest(_) => None,
             Cause::Manual(manual) => manual.revision.commit(),
             Cause::Promote(deployment) | Cause::Rollback(deployment) => Some(&deployment.commit),
+            Cause::Cron(cron) => cron.revision.commit(),
         }
     }
 
@@ -235,11 +249,21 @@ impl Event {
         self.deployment().map(|deployment| deployment.target.as_str())
     }
 
+    /// The name of the schedule that started the build.
+    #[must_use]
+    pub fn schedule(&self) -> Option<&str> {
+        match &self.cause {
+            Cause::Cron(cron) => Some(&cron.schedule),
+            _ => None,
+        }
+    }
+
     /// The revision that a person or a schedule asked for. Only a successful fetch tells which commit it is.
     #[must_use]
     pub fn started_revision(&self) -> Option<&Revision> {
         match &self.cause {
             Cause::Manual(manual) => Some(&manual.revision),
+            Cause::Cron(cron) => Some(&cron.revision),
             _ => None,
         }
     }
@@ -250,6 +274,7 @@ impl Event {
         match &self.cause {
             Cause::Manual(manual) => Some(&manual.params),
             Cause::Promote(deployment) | Cause::Rollback(deployment) => Some(&deployment.params),
+            Cause::Cron(cron) => Some(&cron.params),
             Cause::Push(_) | Cause::Tag(_) | Cause::Release(_) | Cause::PullRequest(_) => None,
         }
     }
@@ -274,7 +299,7 @@ impl Event {
             Cause::Push(push) => push.head_commit().map(|commit| commit.message.as_str()),
             Cause::Release(release) => Some(release.title.as_str()).filter(|title| !title.is_empty()),
             Cause::PullRequest(pull) => Some(&pull.title),
-            Cause::Tag(_) | Cause::Manual(_) | Cause::Promote(_) | Cause::Rollback(_) => None,
+            Cause::Tag(_) | Cause::Manual(_) | Cause::Promote(_) | Cause::Rollback(_) | Cause::Cron(_) => None,
         }
     }
 }

@@ -282,6 +282,7 @@ mod tests {
             tag: None,
             git_ref: "refs/heads/main".to_owned(),
             target: None,
+            cron: None,
             changed: ChangedPaths::Known(Vec::new()),
         };
         StageConditions::of_steps(steps.iter().map(|step| step.when.as_ref()), &push)

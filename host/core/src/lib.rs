@@ -8,6 +8,7 @@
 //! | verify | [`verify`]: the webhook's signature |
 //! | event | [`gogs`]: Gogs' payloads; [`git_ref`]: names of refs; [`event`]: our own form; [`trigger`]: build or ignore |
 //! | | [`trust`]: whether the code of an event gets secrets; [`pull_request_head`]: the commit of a pull request |
+//! | | [`schedule`]: builds that start by themselves |
 //! | pipeline | [`pipeline`]: the file and its `when`; [`diagnostic`]: problems in the file |
 //! | admit | [`policy`]: verdicts, decisions, approvals; [`baseline_policy`]: built-in rules; [`plugin_context`]: plugin input |
 //! | | [`build_admission`]: the decision about a whole build |
@@ -39,6 +40,7 @@ pub mod event;
 pub mod git_ref;
 pub mod gogs;
 pub mod pull_request_head;
+pub mod schedule;
 pub mod trigger;
 pub mod trust;
 

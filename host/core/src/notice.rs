@@ -246,6 +246,7 @@ pub fn subject_document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Do
         "tag": event.tag(),
         "pull_request": event.pull_request().map(|pull| pull_request_json(pull, event)),
         "target": event.target(),
+        "schedule": event.schedule(),
         "sha": build.sha(),
         "message": build.head.as_ref().map(|head| head.message.as_str()),
         "author": build.head.as_ref().map(|head| &head.author),

@@ -135,6 +135,8 @@ reason_codes! {
         "Add `.beespace.yml` to the root of the repository, or files to `.beespace/`.";
     InvalidFile "invalid-file" "The pipeline files have problems, or exclude each other."
         "Run `beespace lint` to check the files before you push.";
+    InvalidSchedules "invalid-schedules" "The schedules of the pipeline file conflict with those that people have set, or with a limit."
+        "Rename, remove or change the listed schedules.";
     InvalidParams "invalid-params" "The params of the build do not match `params` of its pipeline file."
         "Start the build again with the listed params.";
     InvalidStepSettings "invalid-step-settings" "`with` of a step does not match the schema of its step type."
@@ -151,6 +153,7 @@ reason_codes! {
     WhenTag "when-tag" "The tag does not match." "";
     WhenRef "when-ref" "The ref does not match." "";
     WhenTarget "when-target" "The target does not match." "";
+    WhenCron "when-cron" "The schedule does not match." "";
     WhenPaths "when-paths" "No changed path matches." "";
     WhenPathsUnknown "when-paths-unknown" "The changed paths are unknown, so `paths` counts as matched." "";
     NothingFailed "nothing-failed" "The step runs only after a failure, and nothing has failed." "";

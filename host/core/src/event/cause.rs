@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Commit;
 use super::pull_request::PullRequest;
-use super::started::{Deployment, Manual};
+use super::started::{Cron, Deployment, Manual};
 use crate::git_ref::{BRANCHES, TAGS};
 use crate::ids::Sha;
 
@@ -20,6 +20,7 @@ pub enum Cause {
     Manual(Manual),
     Promote(Deployment),
     Rollback(Deployment),
+    Cron(Cron),
 }
 
 /// A push to a branch.

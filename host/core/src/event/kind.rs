@@ -31,18 +31,6 @@ impl EventKind {
         Self::Rollback,
     ];
 
-    /// The kinds that can happen in this version. A condition on another one would never hold.
-    pub const SUPPORTED: [Self; 8] = [
-        Self::Push,
-        Self::Tag,
-        Self::PullRequest,
-        Self::PullRequestClosed,
-        Self::Release,
-        Self::Manual,
-        Self::Promote,
-        Self::Rollback,
-    ];
-
     /// The keyword in pipeline files.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -1,4 +1,4 @@
-//! The builds that people start, without an event of Gogs.
+//! The builds that people and schedules start, without an event of Gogs.
 
 use std::collections::BTreeMap;
 
@@ -45,6 +45,17 @@ pub struct Deployment {
     pub branch: Option<String>,
     /// Short name of its tag.
     pub tag: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: GivenParams,
+}
+
+/// A run that a schedule started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cron {
+    /// The name of the schedule.
+    pub schedule: String,
+    /// The branch, whose newest commit is built.
+    pub revision: Revision,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: GivenParams,
 }

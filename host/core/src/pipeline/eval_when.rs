@@ -48,6 +48,9 @@ pub struct Facts {
     /// Target of a promotion or rollback. `None` for other events.
     #[serde(default)]
     pub target: Option<String>,
+    /// Name of the schedule that started the build. `None` for other events.
+    #[serde(default)]
+    pub cron: Option<String>,
     pub changed: ChangedPaths,
 }
 
@@ -61,6 +64,7 @@ impl Facts {
             tag: event.tag().map(ToOwned::to_owned),
             git_ref: event.git_ref(),
             target: event.target().map(ToOwned::to_owned),
+            cron: event.schedule().map(ToOwned::to_owned),
             changed: changed.bounded(),
         }
     }
@@ -109,8 +113,8 @@ fn pipeline_matches_with<'w>(evaluator: &mut Evaluator<'w, '_>, when: Option<&'w
     for conditions in alternatives(when) {
         let event = match &conditions.event {
             Some(choice) => match_event(choice, facts),
-            // Only promotions and rollbacks have a target, so the condition itself chooses them.
-            None if conditions.target.is_some() => Ok(()),
+            // Only promotions and rollbacks have a target, and only scheduled builds a schedule: the condition chooses them.
+            None if conditions.target.is_some() || conditions.cron.is_some() => Ok(()),
             None if DEFAULT_EVENTS.contains(&facts.event) => Ok(()),
             None => Err(not_a_default_event(facts)),
         };
@@ -205,7 +209,7 @@ pub fn runs_after_failure(when: Option<&When>) -> bool {
 /// The alternatives of a `when`; one without conditions if there is none.
 fn alternatives(when: Option<&When>) -> &[Conditions] {
     static UNCONDITIONAL: [Conditions; 1] =
-        [Conditions { event: None, branch: None, tag: None, git_ref: None, paths: None, target: None, status: None }];
+        [Conditions { event: None, branch: None, tag: None, git_ref: None, paths: None, target: None, cron: None, status: None }];
     when.map_or(UNCONDITIONAL.as_slice(), |When(alternatives)| alternatives.as_slice())
 }
 
@@ -237,6 +241,7 @@ impl<'w, 'f> Evaluator<'w, 'f> {
             (&conditions.tag, "tag", ReasonCode::WhenTag, facts.tag.as_deref()),
             (&conditions.git_ref, "ref", ReasonCode::WhenRef, Some(facts.git_ref.as_str())),
             (&conditions.target, "target", ReasonCode::WhenTarget, facts.target.as_deref()),
+            (&conditions.cron, "schedule", ReasonCode::WhenCron, facts.cron.as_deref()),
         ];
         for (choice, what, code, name) in names {
             let matched = choice.as_ref().map_or(Ok(()), |choice| match_name(choice, what, name));
@@ -436,6 +441,7 @@ mod tests {
             tag: None,
             git_ref: format!("refs/heads/{branch}"),
             target: None,
+            cron: None,
             changed: ChangedPaths::Known(paths.to_vec()),
         }
     }
@@ -455,6 +461,7 @@ mod tests {
             tag: Some(name.to_owned()),
             git_ref: format!("refs/tags/{name}"),
             target: None,
+            cron: None,
             changed: ChangedPaths::Unknown("a tag".to_owned()),
         };
         let matches = |conditions: Conditions, facts: &Facts| {
@@ -483,6 +490,11 @@ mod tests {
         assert_eq!(refused(&facts("main", &[])), "the event has no target, expected `prod*`");
         let not_staging = when(Conditions { target: choice(vec![], vec!["staging".to_owned()]), ..Conditions::default() });
         assert!(pipeline_matches(Some(&not_staging), &facts("main", &[])).is_err(), "a push has no target");
+        let nightly = when(Conditions { cron: choice(vec!["nightly".to_owned()], vec![]), ..Conditions::default() });
+        let by = |cron: &str| Facts { event: EventKind::Cron, cron: Some(cron.to_owned()), ..facts("main", &[]) };
+        assert_eq!(pipeline_matches(Some(&nightly), &by("nightly")), Ok(vec![]));
+        let refused = pipeline_matches(Some(&nightly), &by("weekly")).unwrap_err();
+        assert_eq!(refused.parts[0].to_string(), "the schedule is `weekly`, expected `nightly`");
         assert!(pipeline_matches(None, &to("production")).is_err(), "a promotion is not among the default events");
     }
 

@@ -41,7 +41,7 @@ const fn foreign(word: &'static str, of: &'static str, advice: &'static str) -> 
 
 pub(super) const PIPELINE: Keywords = Keywords {
     location: IN_PIPELINE,
-    known: &["name", "when", "env", "timeout", "clone", "params", "steps", "version", "platform", "labels", "workspace"],
+    known: &["name", "when", "env", "timeout", "clone", "params", "schedules", "steps", "version", "platform", "labels", "workspace"],
     planned: &["needs", "concurrency", "matrix", "volumes", "services"],
     foreign: &[
         foreign("kind", "Drone", "remove `kind`: a Beespace file contains only pipelines"),
@@ -124,11 +124,15 @@ pub(super) const STEP: Keywords = Keywords {
 
 pub(super) const WHEN: Keywords = Keywords {
     location: "in a `when`",
-    known: &["event", "branch", "tag", "ref", "paths", "target", "status"],
-    planned: &["cron", "matrix", "repo", "author", "platform"],
+    known: &["event", "branch", "tag", "ref", "paths", "target", "cron", "status"],
+    planned: &["matrix", "repo", "author", "platform"],
     foreign: &[
         foreign("path", "Woodpecker", "use `paths`"),
-        foreign("evaluate", "Woodpecker", "the conditions are `event`, `branch`, `tag`, `ref`, `paths`, `target` and `status`"),
+        foreign(
+            "evaluate",
+            "Woodpecker",
+            "the conditions are `event`, `branch`, `tag`, `ref`, `paths`, `target`, `cron` and `status`",
+        ),
         foreign("instance", "Drone", "a file belongs to one instance: remove it"),
         foreign("branches", "GitHub Actions", "use `branch`"),
     ],
@@ -188,6 +192,21 @@ pub(super) const PARAM: Keywords = Keywords {
     ],
 };
 
+pub(super) const SCHEDULE: Keywords = Keywords {
+    location: "in a schedule",
+    known: &["name", "cron", "zone", "params"],
+    planned: &[],
+    foreign: &[
+        foreign("schedule", "Woodpecker", "use `cron`"),
+        foreign("timezone", "Woodpecker", "use `zone`"),
+        foreign(
+            "branch",
+            "Drone",
+            "remove it: a schedule in the file builds the default branch; others are set with `beespace schedule set`",
+        ),
+    ],
+};
+
 /// Types of params of other CI servers.
 pub(super) const FOREIGN_PARAM_TYPES: &[ForeignKeyword] = &[
     foreign("boolean", "GitHub Actions", "use `bool`"),
@@ -200,7 +219,7 @@ pub(super) const FOREIGN_EVENTS: &[ForeignKeyword] = &[
     foreign("deployment", "Woodpecker", "use `promote`"),
     foreign("pull-request", "another CI server", "the equivalent is `pull_request`, which is not supported yet"),
     foreign("workflow_dispatch", "GitHub Actions", "use `manual`"),
-    foreign("schedule", "GitHub Actions", "the equivalent is `cron`, which is not supported yet"),
+    foreign("schedule", "GitHub Actions", "use `cron`"),
 ];
 
 /// Values for `failure` of other CI servers.
@@ -232,7 +251,7 @@ pub(super) const FOREIGN_PULLS: &[ForeignKeyword] = &[
 ];
 
 /// The keywords of every kind of map.
-pub(super) const ALL: &[Keywords] = &[PIPELINE, STEP, WHEN, CHOICE, CLONE, LIMITS, RETRY, SECRET, PARAM];
+pub(super) const ALL: &[Keywords] = &[PIPELINE, STEP, WHEN, CHOICE, CLONE, LIMITS, RETRY, SECRET, PARAM, SCHEDULE];
 
 #[cfg(test)]
 mod tests {

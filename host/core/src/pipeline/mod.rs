@@ -14,6 +14,7 @@ mod keywords;
 mod needs;
 pub mod params;
 mod parse_params;
+mod parse_schedules;
 mod parse_when;
 mod placement;
 mod read;
@@ -35,6 +36,7 @@ use crate::digest::Document;
 use crate::event::EventKind;
 use crate::image_ref::ImageRef;
 use crate::policy::Subject;
+use crate::schedule::Schedule;
 use crate::status::Status;
 
 pub use self::container::{ContainerLimits, OtherNetwork, Setting, is_user, setting_variable, setting_variable_of_drone};
@@ -85,6 +87,9 @@ pub struct Pipeline {
     /// The values that whoever starts a build may choose, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, Param>,
+    /// When builds of the default branch start by themselves. They are read on the default branch only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<Schedule>,
     pub steps: Vec<Step>,
 }
 
@@ -257,6 +262,9 @@ pub struct Conditions {
     /// Targets of promotions and rollbacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Choice<String>>,
+    /// Names of schedules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron: Option<Choice<String>>,
     /// Only in a step: `success` (no counted failure so far) and `failure` (a counted failure so far).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Choice<Status>>,

@@ -59,12 +59,13 @@ impl Reader {
         }
         let status = fields.get("status").filter(|_| scope == Scope::Step);
         Conditions {
-            event: fields.get("event").and_then(|entry| self.choice(entry, path, (Self::supported_event, Self::event_kind))),
+            event: fields.get("event").and_then(|entry| self.choice(entry, path, (Self::event_kind, Self::event_kind))),
             branch: fields.get("branch").and_then(|entry| self.choice(entry, path, (Self::branch_glob, Self::branch_glob))),
             tag: fields.get("tag").and_then(|entry| self.choice(entry, path, (Self::tag_glob, Self::tag_glob))),
             git_ref: fields.get("ref").and_then(|entry| self.choice(entry, path, (Self::ref_glob, Self::ref_glob))),
             paths: fields.get("paths").and_then(|entry| self.choice(entry, path, (Self::path_glob, Self::path_glob))),
             target: fields.get("target").and_then(|entry| self.choice(entry, path, (Self::glob, Self::glob))),
+            cron: fields.get("cron").and_then(|entry| self.choice(entry, path, (Self::glob, Self::glob))),
             status: status.and_then(|entry| self.choice(entry, path, (Self::status, Self::status))),
         }
     }
@@ -116,18 +117,6 @@ impl Reader {
     fn event_kind(&mut self, node: &Node, text: &str) -> Option<EventKind> {
         let keywords: Vec<(&str, EventKind)> = EventKind::ALL.iter().map(|kind| (kind.as_str(), *kind)).collect();
         self.keyword(node.span, text, "event", &keywords, FOREIGN_EVENTS)
-    }
-
-    /// An event that can happen. A condition on another one would skip everything without a word.
-    fn supported_event(&mut self, node: &Node, text: &str) -> Option<EventKind> {
-        let kind = self.event_kind(node, text)?;
-        if EventKind::SUPPORTED.contains(&kind) {
-            return Some(kind);
-        }
-        let message = format!("the event {} is not supported yet, so this condition would never match", quote(text));
-        let known = join_words(&EventKind::SUPPORTED, "and");
-        self.diagnostics.add_with_help("not-yet", node.span, message, format!("remove it: builds start only for {known}"));
-        None
     }
 
     /// A pattern for short branch names.

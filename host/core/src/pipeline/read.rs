@@ -123,9 +123,12 @@ impl Reader {
         let params = fields.get("params").map(|entry| self.params(entry, &path)).unwrap_or_default();
         let param_names: Vec<&str> = params.keys().map(String::as_str).collect();
         self.check_used_paths(&DeclaredNames { steps: &steps, params: &param_names, ..DeclaredNames::default() });
+        let when = fields.get("when").and_then(|entry| self.when(entry, Scope::Pipeline, &path));
+        let schedules = fields.get("schedules").map(|entry| self.schedules(entry, &params, when.as_ref(), &path));
         Some(Pipeline {
             name: name.unwrap_or_else(|| default_name.to_owned()),
-            when: fields.get("when").and_then(|entry| self.when(entry, Scope::Pipeline, &path)),
+            when,
+            schedules: schedules.unwrap_or_default(),
             env: fields.get("env").map(|entry| self.env(entry, &path)).unwrap_or_default(),
             timeout: fields.get("timeout").and_then(|entry| self.duration(entry, &path)),
             params,
