@@ -1,7 +1,7 @@
 //! The commit of a build: fetched into the mirror, and described.
 
 use beespace_core::build::{Base, Build, Head};
-use beespace_core::event::{Cause, Revision, Tag};
+use beespace_core::event::{Cause, Cron, Manual, Revision, Tag};
 use beespace_core::git_ref::BRANCHES;
 use beespace_core::ids::{BuildId, Sha};
 use beespace_core::reason::Reason;
@@ -133,14 +133,15 @@ async fn trust(mirror: &Mirror, build: &Build, sha: &Sha) -> Result<Trust, Sourc
 
 /// Finds the commit in the mirror: the known one, or the one that the fetched ref names.
 async fn find(mirror: &Mirror, build: &Build) -> Result<Lookup, SourceError> {
-    match (build.sha(), &build.event.cause) {
-        (Some(sha), _) => mirror.find(sha, &build.event.git_ref()).await,
-        (None, Cause::Tag(Tag { name, object })) => mirror.find_tag(name, object.as_ref()).await,
-        (None, Cause::Release(release)) => mirror.find_tag(&release.tag, None).await,
-        (None, Cause::Manual(manual)) => mirror.find_revision(&manual.revision).await,
-        // Their commits are known before the fetch.
-        (None, Cause::PullRequest(_) | Cause::Promote(_) | Cause::Rollback(_)) => Ok(Lookup::Missing),
-        (None, Cause::Push(push)) => mirror.find(&push.after, &push.git_ref()).await,
+    if let Some(sha) = build.sha() {
+        return mirror.find(sha, &build.event.git_ref()).await;
+    }
+    match &build.event.cause {
+        Cause::Tag(Tag { name, object }) => mirror.find_tag(name, object.as_ref()).await,
+        Cause::Release(release) => mirror.find_tag(&release.tag, None).await,
+        Cause::Manual(Manual { revision, .. }) | Cause::Cron(Cron { revision, .. }) => mirror.find_revision(revision).await,
+        // The commit of a pull request is found before the fetch; the others name theirs.
+        Cause::PullRequest(_) | Cause::Push(_) | Cause::Promote(_) | Cause::Rollback(_) => Ok(Lookup::Missing),
     }
 }
 
