@@ -8,6 +8,7 @@ use beespace_core::pipeline::{
     Param, ParamKind, Pipeline, Pull, Retry, Setting, Step, UsesAction, When,
 };
 use beespace_core::plan::Limits;
+use beespace_core::schedule::Schedule;
 use beespace_core::units::{format_duration, format_size};
 
 use super::plan_text::limit_lines;
@@ -16,7 +17,7 @@ use super::plan_text::limit_lines;
 #[must_use]
 pub fn pipeline_lines(pipeline: &Pipeline) -> Vec<String> {
     // Every field is named, so that a new one is not forgotten here.
-    let Pipeline { name, when, env, timeout, clone, params, steps, platform, labels, workspace } = pipeline;
+    let Pipeline { name, when, env, timeout, clone, params, schedules, steps, platform, labels, workspace } = pipeline;
     let mut lines = Vec::new();
     lines.extend(Some(name).filter(|name| *name != DEFAULT_NAME).map(|name| format!("name {name}")));
     lines.extend(when_lines(when.as_ref()));
@@ -26,6 +27,7 @@ pub fn pipeline_lines(pipeline: &Pipeline) -> Vec<String> {
     lines.extend(workspace.iter().map(|workspace| format!("workspace {workspace}")));
     lines.extend(clone_line(clone));
     lines.extend(params.iter().map(|(name, param)| param_line(name, param)));
+    lines.extend(schedules.iter().map(schedule_line));
     lines.extend(env_lines(env));
     let mut lines = prefixed("pipeline", lines);
     let mut previous = None;
@@ -145,6 +147,12 @@ fn env_lines(env: &BTreeMap<String, EnvValue>) -> Vec<String> {
     env.iter().map(line).collect()
 }
 
+fn schedule_line(schedule: &Schedule) -> String {
+    let Schedule { name, cron, zone, branch: _, params, enabled: _ } = schedule;
+    let params: Vec<String> = params.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+    format!("schedule {name}: {cron} ({zone}){}", params.concat())
+}
+
 fn param_line(name: &str, param: &Param) -> String {
     let Param { kind, default, about } = param;
     let kind = match kind {
@@ -175,8 +183,8 @@ fn when_lines(when: Option<&When>) -> Vec<String> {
 }
 
 fn conditions(all: &Conditions) -> String {
-    let Conditions { event, branch, tag, git_ref, paths, target, status } = all;
-    let names = [("branch", branch), ("tag", tag), ("ref", git_ref), ("paths", paths), ("target", target)];
+    let Conditions { event, branch, tag, git_ref, paths, target, cron, status } = all;
+    let names = [("branch", branch), ("tag", tag), ("ref", git_ref), ("paths", paths), ("target", target), ("cron", cron)];
     let names = names.into_iter().map(|(name, value)| choice(name, value.as_ref()));
     let all = std::iter::once(choice("event", event.as_ref())).chain(names).chain([choice("status", status.as_ref())]);
     all.flatten().collect::<Vec<String>>().join(" and ")
@@ -199,7 +207,7 @@ mod tests {
     fn everything_that_a_pipeline_contains_is_shown() {
         let text = r#"
 name: test
-when: { event: push, branch: [main, "!old"] }
+when: { event: [push, cron], branch: [main, "!old"] }
 timeout: 30m
 platform: linux/amd64
 labels: { gpu: "true" }
@@ -207,6 +215,7 @@ workspace: /go/src/app
 clone: { depth: 1 }
 env: { LEVEL: high, TOKEN: { from_secret: token } }
 params: { level: { type: choice, options: [low, high], default: low, about: "how loud" }, note: {} }
+schedules: [{ name: nightly, cron: "0 3 * * *", zone: Europe/Berlin, params: { level: high } }]
 steps:
   - name: build
     image: rust:1.95
@@ -242,7 +251,7 @@ steps:
         let lines = pipeline_lines(&pipeline::read("f", text.as_bytes()).unwrap().pipeline);
         let expected = [
             "pipeline: name test",
-            "pipeline: when event [push] and branch [main, !old]",
+            "pipeline: when event [push, cron] and branch [main, !old]",
             "pipeline: timeout 30m",
             "pipeline: platform linux/amd64",
             "pipeline: label gpu=true",
@@ -250,6 +259,7 @@ steps:
             "pipeline: clone with 1 commits of history",
             "pipeline: param level: one of low, high, default \"low\" (how loud)",
             "pipeline: param note: string, required",
+            "pipeline: schedule nightly: 0 3 * * * (Europe/Berlin) level=high",
             "pipeline: env LEVEL=high",
             "pipeline: secret token as env TOKEN",
             "build: image rust:1.95",

@@ -69,9 +69,7 @@ pub const VARIABLES: &[(&[&str], Value)] = &[
         EventKind::Promote | EventKind::Rollback => "deployment".to_owned(),
         other => other.as_str().to_owned(),
     }),
-    (&["DRONE_DEPLOY_TO", "CI_PIPELINE_DEPLOY_TARGET"], |inputs| {
-        inputs.build.event.target().unwrap_or_default().to_owned()
-    }),
+    (&["DRONE_DEPLOY_TO", "CI_PIPELINE_DEPLOY_TARGET"], |inputs| inputs.build.event.target().unwrap_or_default().to_owned()),
     (&["DRONE_BUILD_PARENT", "CI_PIPELINE_PARENT"], |inputs| {
         inputs.build.event.deployment().map(|deployment| deployment.of.to_string()).unwrap_or_default()
     }),

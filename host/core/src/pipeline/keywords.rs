@@ -41,7 +41,20 @@ const fn foreign(word: &'static str, of: &'static str, advice: &'static str) -> 
 
 pub(super) const PIPELINE: Keywords = Keywords {
     location: IN_PIPELINE,
-    known: &["name", "when", "env", "timeout", "clone", "params", "schedules", "steps", "version", "platform", "labels", "workspace"],
+    known: &[
+        "name",
+        "when",
+        "env",
+        "timeout",
+        "clone",
+        "params",
+        "schedules",
+        "steps",
+        "version",
+        "platform",
+        "labels",
+        "workspace",
+    ],
     planned: &["needs", "concurrency", "matrix", "volumes", "services"],
     foreign: &[
         foreign("kind", "Drone", "remove `kind`: a Beespace file contains only pipelines"),

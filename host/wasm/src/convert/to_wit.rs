@@ -1,7 +1,7 @@
 //! Conversions from core types to WIT.
 
 use beespace_core::digest::Document;
-use beespace_core::event::Claim;
+use beespace_core::event::{ActorKind, Claim};
 use beespace_core::exit::{Exit, ExitCause};
 use beespace_core::notice::Receipt;
 use beespace_core::plugin_context::PluginContext;
@@ -26,7 +26,10 @@ pub(crate) fn context(context: &PluginContext) -> types::Context {
         pull_request: context.pull_request.clone(),
         build_number: context.build_number,
         actor: types::Actor {
-            kind: types::ActorKind::User,
+            kind: match context.actor.kind {
+                ActorKind::User | ActorKind::Local => types::ActorKind::User,
+                ActorKind::Schedule => types::ActorKind::Schedule,
+            },
             id: context.actor.stable_id(),
             name: context.actor.login.clone(),
             // The API of Gogs does not expose groups.
