@@ -578,9 +578,15 @@ def approve(browser, world):
         expect(not shown, f"one press of a button could {action} the build")
     browser.click(".answer:has(form[action$='/approve']) > summary")
     browser.type("form[action$='/approve'] input[name=reason]", "the bees agree")
-    # A live page that is replaced keeps what was typed, and where.
-    browser.js("refresh(); served = ''")
-    wait("the page to be replaced", lambda: browser.js("return served !== ''"))
+    # A live page that is replaced keeps what was typed, and where. A page that comes into view again is fetched again.
+    browser.js("document.querySelector('.answer').dataset.old = true")
+
+    def is_replaced():
+        for hidden in ("true", "false"):
+            browser.js(f"Object.defineProperty(document, 'hidden', {{ configurable: true, get: () => {hidden} }}); document.dispatchEvent(new Event('visibilitychange'))")
+        time.sleep(1)
+        return not browser.js("return document.querySelector('.answer').dataset.old")
+    wait("the page to be replaced", is_replaced)
     browser.type("form[action$='/approve'] input[name=reason]", " with it")
     browser.click("form[action$='/approve'] button")
     world.build(number, "success")
