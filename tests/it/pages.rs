@@ -277,7 +277,7 @@ async fn the_plan_of_a_step_type_is_shown_on_the_build_page() {
     gogs.push(REPO, "main", &[(".beespace.yml", file)], "Require a readme").await.unwrap();
     beespace.wait_for_build(REPO, 1, |build| build.number.is_some()).await.unwrap();
     let page = beespace.anonymous().get("/ada/hive/1").await.unwrap().body;
-    assert!(page.contains("Checks the commit: required files README.md"), "{page}");
+    assert!(page.contains("Checks the commit: required files <code>README.md</code>"), "{page}");
 }
 
 /// The place of a text on a page; fails if it is not there.
