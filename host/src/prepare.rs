@@ -15,11 +15,12 @@ use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 
+use self::pipelines::MatchedPipeline;
 use crate::app::App;
 use crate::clock::now;
 use crate::planning::{self, denied_reason};
 use crate::repository_identity;
-use crate::source::{self, ChangeSet, FetchAttempt, FetchedCommit, PipelineSource, Resolution, SourceError};
+use crate::source::{self, ChangeSet, FetchAttempt, FetchedCommit, MergeOutcome, PipelineSource, Resolution, SourceError};
 use crate::store::StoreError;
 use crate::store::build_lifecycle::Prepared;
 use crate::store::repository::Repositories as _;
@@ -28,6 +29,9 @@ use crate::worker::{MAX_WAIT, WorkError, wait_delay};
 /// How long a fetched repository may lack the ref of an event, before the ref counts as deleted. Gogs reports a push when the
 /// branch is there, but a proxy or a replica may be late.
 const MISSING_REF_WAIT: Duration = Duration::from_secs(60);
+
+/// The most conflicts that a reason lists.
+const MAX_CONFLICTS: usize = 20;
 
 /// `source`: the commit of the build. The build's event gets the repository's present name, visibility and default branch.
 ///
@@ -162,11 +166,41 @@ async fn stages_of_files(
         let reason = reason.clone();
         return Ok(ended_without_stages(build, Status::Skipped, reason));
     }
+    if let Some(reason) = merge(&mut build, commit, &matched).await? {
+        return Ok(ended_without_stages(build, Status::Error, reason));
+    }
     if let Err(reason) = pipelines::set_values(app, &mut build, &mut matched).await? {
         return Ok(ended_without_stages(build, Status::Error, reason));
     }
     let (stages, decisions) = pipelines::plan_all(app, &build, matched, &change_set).await;
     Ok(Prepared::Stages { build: Box::new(build), stages, decisions })
+}
+
+/// Merges a pull request into its target if a pipeline checks out the merge. Returns why that is not possible.
+async fn merge(build: &mut Build, commit: &FetchedCommit, matched: &[MatchedPipeline]) -> Result<Option<Reason>, WorkError> {
+    let Some(pull) = build.event.pull_request() else { return Ok(None) };
+    if !matched.iter().any(MatchedPipeline::checks_out_merge) {
+        return Ok(None);
+    }
+    let Some(target) = commit.branch_tip(&pull.target_branch).await.map_err(anyhow::Error::from)? else {
+        let message = format!("the target branch {:?} does not exist, so nothing can be merged into it", pull.target_branch);
+        return Ok(Some(Reason::new(ReasonCode::BranchDeleted, message)));
+    };
+    match commit.merge_into(&target, build.id).await.map_err(anyhow::Error::from)? {
+        MergeOutcome::Merged(merge) => {
+            build.merge = Some(merge);
+            Ok(None)
+        }
+        MergeOutcome::Conflict(paths) => {
+            let (head, target) = (build.short_sha(), target.short());
+            let message = format!("{head} cannot be merged into {target} of {:?}", pull.target_branch);
+            let reason = Reason::new(ReasonCode::MergeConflict, message)
+                .help("merge the target into the branch and resolve the conflicts, or use `clone: { pull_request: head }`");
+            Ok(Some(paths.iter().take(MAX_CONFLICTS).fold(reason, |reason, path| {
+                reason.part(Reason::new(ReasonCode::MergeConflict, format!("conflict in {path:?}")))
+            })))
+        }
+    }
 }
 
 /// Why an event that is built only on request is ignored: the tag of a release is built as a tag, and the head of a closed pull

@@ -217,3 +217,29 @@ async fn a_payload_that_names_a_foreign_repository_brings_nothing_of_it_into_a_b
     assert_eq!((build.sha().unwrap().as_str(), build.trust()), (&*own, Trust::Untrusted));
     assert_ne!(own, foreign);
 }
+
+const MERGED: &str = "clone: { pull_request: merge }\nsteps:\n  - name: build\n    image: busybox\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_merge_of_a_pull_request_is_made_and_conflicts_are_listed() {
+    let (gogs, beespace) = forked(MERGED).await;
+    let head = gogs.push(FORK, "topic", &[("b", "1")], "From outside").await.unwrap();
+    let target = gogs.push(REPO, "main", &[("a", "1")], "Go on").await.unwrap();
+    beespace.wait_until_finished(REPO, 2).await.unwrap();
+    gogs.open_pull_request(REPO, "eve", "eve:topic", "main").unwrap();
+    let build = beespace.wait_until_finished(REPO, 3).await.unwrap();
+    let merge = build.merge.clone().unwrap();
+    assert_eq!((build.status, merge.target.as_str(), build.sha().unwrap().as_str()), (Status::Success, &*target, &*head));
+    assert_eq!(build.trust(), Trust::Untrusted, "a merge is as trusted as its head");
+    let clone = beespace.log(&build, "clone").await.unwrap();
+    let cloned = format!("merged into {} as {}", merge.target.short(), merge.commit.short());
+    assert!(clone.iter().any(|line| line.contains(&cloned)), "{clone:#?}");
+
+    gogs.push(REPO, "main", &[("b", "another")], "Go another way").await.unwrap();
+    beespace.wait_until_finished(REPO, 4).await.unwrap();
+    gogs.push(FORK, "topic", &[("b", "2")], "Go on").await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 5).await.unwrap();
+    let reason = build.reason.unwrap();
+    assert_eq!((build.status, reason.code.as_str(), build.merge), (Status::Error, "merge-conflict", None));
+    assert_eq!(reason.parts.iter().map(|part| part.message.as_str()).collect::<Vec<_>>(), ["conflict in \"b\""]);
+}

@@ -39,6 +39,9 @@ pub struct Build {
     /// The branch whose pipeline files the build runs instead of those of its commit; none if it runs its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipeline_from: Option<PipelineOrigin>,
+    /// The merge that a pipeline with `clone: { pull_request: merge }` checks out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<Merge>,
     /// Whether the commit is the value of a pull request's ref that Gogs may not have updated yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub head_unconfirmed: bool,
@@ -75,6 +78,7 @@ impl Build {
             number: None,
             commit: event.sha().cloned(),
             pipeline_from: None,
+            merge: None,
             head_unconfirmed: false,
             trust: None,
             event,
@@ -131,6 +135,14 @@ impl Build {
         let push = self.event.push()?;
         self.base().filter(|base| push.last_known_tip.as_ref() == Some(*base)).or(push.before.as_ref())
     }
+}
+
+/// The head of a pull request merged into its target by this server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merge {
+    pub commit: Sha,
+    /// The commit of the target branch that the head was merged into.
+    pub target: Sha,
 }
 
 /// Where the pipeline files of a build come from, if not from its commit.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::build::{self, Build, Stage};
 use crate::event::PullRequest;
 use crate::ids::Sha;
-use crate::pipeline::{Action, params};
+use crate::pipeline::{Action, PullRequestCheckout, params};
 use crate::plan::WORKSPACE;
 use crate::status::Status;
 use crate::time::Timestamp;
@@ -145,6 +145,16 @@ pub const VARIABLES: &[Variable] = &[
     variable("BEESPACE_PARENT_NUMBER", "41", "number of the build that is promoted or rolled back to; else empty", |inputs| {
         inputs.build.event.deployment().map(|deployment| deployment.of.to_string()).unwrap_or_default()
     }),
+    variable(
+        "BEESPACE_MERGE_SHA",
+        "8f0e1d3c…",
+        "the merge that is checked out, with `clone: { pull_request: merge }`",
+        |inputs| {
+            let merge =
+                inputs.build.merge.as_ref().filter(|_| inputs.stage.pipeline.clone.pull_request == PullRequestCheckout::Merge);
+            merge.map(|merge| merge.commit.to_string()).unwrap_or_default()
+        },
+    ),
     variable("BEESPACE_SHA", "95a2db4f0c3e7d5b1a6f8e9d2c4b6a8f0e1d3c5b", "the commit that is built", |inputs| {
         sha(inputs.build).to_owned()
     }),

@@ -210,6 +210,7 @@ mod tests {
             restart_of: None,
             commit: None,
             pipeline_from: None,
+            merge: None,
             head_unconfirmed: false,
             trust: Some(Trust::Trusted),
             status: Status::Running,

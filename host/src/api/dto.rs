@@ -121,6 +121,12 @@ pub struct PullRequestBody {
     pub source_label: String,
     /// Whether Gogs is known to have updated the head before the build took its commit.
     pub is_head_confirmed: bool,
+    /// The merge into the target that a pipeline with `clone: { pull_request: merge }` checks out.
+    #[serde(default)]
+    pub merge_sha: Option<String>,
+    /// The commit of the target that the head was merged into.
+    #[serde(default)]
+    pub merge_target_sha: Option<String>,
     /// Its page in Gogs.
     pub url: String,
 }
@@ -300,6 +306,8 @@ impl PullRequestBody {
             source_repository: pull.source.as_ref().map(|source| source.name.to_string()),
             source_label: pull.source_label(build.event.repository.id),
             is_head_confirmed: !build.head_unconfirmed,
+            merge_sha: build.merge.as_ref().map(|merge| merge.commit.to_string()),
+            merge_target_sha: build.merge.as_ref().map(|merge| merge.target.to_string()),
             url: pull.page(&build.event.repository),
         }
     }

@@ -55,6 +55,9 @@ impl Text {
         }
         if let Some(pull) = &build.pull_request {
             self.line(&format!("  pull request {} → {}  {}", pull.source_label, pull.target_branch, pull.url));
+            if let (Some(merge), Some(target)) = (&pull.merge_sha, &pull.merge_target_sha) {
+                self.line(&format!("  merged into {target} as {merge}"));
+            }
             if !pull.is_head_confirmed {
                 self.line(&format!("  head not confirmed: {HEAD_NOT_CONFIRMED}"));
             }

@@ -5,7 +5,7 @@ use beespace_core::diagnostic::Diagnostic;
 use beespace_core::ids::{StageId, StageNumber};
 use beespace_core::pipeline::eval_when::{Facts, pipelines_match};
 use beespace_core::pipeline::substitution::Path;
-use beespace_core::pipeline::{self, ParsedPipeline, Pipeline, SourceFile, When};
+use beespace_core::pipeline::{self, ParsedPipeline, Pipeline, PullRequestCheckout, SourceFile, When};
 use beespace_core::policy::Decision;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
@@ -27,6 +27,14 @@ const PLANNED_AT_ONCE: usize = 4;
 pub(super) struct MatchedPipeline {
     parsed: ParsedPipeline,
     pub(super) answer: Result<Vec<Reason>, Reason>,
+}
+
+impl MatchedPipeline {
+    /// Whether the pipeline runs, and checks out the merge of a pull request.
+    pub(super) fn checks_out_merge(&self) -> bool {
+        let clone = &self.parsed.pipeline.clone;
+        self.answer.is_ok() && clone.enabled && clone.pull_request == PullRequestCheckout::Merge
+    }
 }
 
 /// Reads the pipelines of the files. The build keeps the files.

@@ -2,7 +2,8 @@
 
 use std::num::NonZeroU32;
 
-use beespace_core::build::{Build, Step};
+use beespace_core::build::{Build, Merge, Step};
+use beespace_core::pipeline::PullRequestCheckout;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
@@ -114,8 +115,14 @@ async fn try_fill(run: &StageRun, log: &StepLog, mode: StartMode) -> Result<(), 
         return report("The pipeline disables the clone: the workspace is empty.").await;
     }
     let depth = NonZeroU32::new(options.depth);
-    report(&announcement(&run.build, depth)).await?;
-    let ((), (checkout, left_out)) = tokio::try_join!(open, checkout(run, depth))?;
+    let merge = match options.pull_request {
+        PullRequestCheckout::Head => None,
+        PullRequestCheckout::Merge if run.build.event.pull_request().is_none() => None,
+        // A policy may have changed the pipeline after the merge would have been made.
+        PullRequestCheckout::Merge => Some(run.build.merge.as_ref().ok_or_else(no_merge)?),
+    };
+    report(&announcement(&run.build, merge, depth)).await?;
+    let ((), (checkout, left_out)) = tokio::try_join!(open, checkout(run, merge, depth))?;
     engine.fill(run.id, Some(checkout.path()), &launches).await?;
     for line in left_out.lines() {
         report(&line).await?;
@@ -123,26 +130,33 @@ async fn try_fill(run: &StageRun, log: &StepLog, mode: StartMode) -> Result<(), 
     report("The sources are in place.").await
 }
 
+fn no_merge() -> SourceError {
+    SourceError::Internal("the pull request was not merged into its target".to_owned())
+}
+
 /// The line in the log about the sources that are cloned.
-fn announcement(build: &Build, depth: Option<NonZeroU32>) -> String {
+fn announcement(build: &Build, merge: Option<&Merge>, depth: Option<NonZeroU32>) -> String {
     let tags = if build.event.tag().is_some() { "its tag" } else { "no tags" };
     let history = match depth.map(NonZeroU32::get) {
         None => "full history with all tags".to_owned(),
         Some(1) => format!("history of 1 commit, {tags}"),
         Some(depth) => format!("history of at most {depth} commits, {tags}"),
     };
-    format!("Cloning {} at {} ({}, {history})", build.event.repository.name, build.short_sha(), build.event.git_ref())
+    let merged =
+        merge.map_or_else(String::new, |merge| format!(" merged into {} as {}", merge.target.short(), merge.commit.short()));
+    let (name, git_ref) = (&build.event.repository.name, build.event.git_ref());
+    format!("Cloning {name} at {}{merged} ({git_ref}, {history})", build.short_sha())
 }
 
-async fn checkout(run: &StageRun, depth: Option<NonZeroU32>) -> Result<(Checkout, LeftOut), FillError> {
+async fn checkout(run: &StageRun, merge: Option<&Merge>, depth: Option<NonZeroU32>) -> Result<(Checkout, LeftOut), FillError> {
     let (build, origin) = (&run.build, run.app.clone_url(&run.build));
     // A pull request is compared with its target, so that branch is the one that its checkout has.
     let target = build.event.pull_request().map(|pull| &pull.target_branch);
     let default_branch = target.unwrap_or(&build.event.repository.default_branch);
     let before = if target.is_some() { build.base() } else { build.before() };
-    let sha = build.sha().ok_or_else(|| SourceError::Internal("the commit of the build is unknown".to_owned()))?;
+    let head = build.sha().ok_or_else(|| SourceError::Internal("the commit of the build is unknown".to_owned()))?;
     let request = CheckoutRequest {
-        sha,
+        sha: merge.map_or(head, |merge| &merge.commit),
         branch: build.event.branch(),
         tag: build.event.tag(),
         default_branch,

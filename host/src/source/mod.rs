@@ -12,6 +12,7 @@
 //! | [`diff`] | the changes of a push: its base, changed paths and commits |
 //! | [`checkout`] | a working tree for a stage |
 //! | [`scratch`] | the directory of checkouts, and the space that stays free on its disk |
+//! | [`merge`] | merges a pull request into its target |
 //! | [`history`] | the history of a checkout: its commits, refs and tags |
 //! | [`left_out`] | the parts of a commit that a checkout leaves out |
 //! | [`commit`] | resolves the commit of a build |
@@ -33,6 +34,7 @@ mod fetch;
 mod git;
 mod history;
 mod limits;
+mod merge;
 mod mirror_dir;
 mod objects;
 mod pinned_commits;
@@ -58,6 +60,7 @@ pub use error::SourceError;
 pub use fetch::{FetchLimits, ForgeCredentials};
 pub use git::PROGRAM as GIT;
 pub use limits::SourceLimits;
+pub use merge::MergeOutcome;
 pub use mirror_dir::Collection;
 pub use objects::{EntryKind, FileContent, Tree, TreeEntry};
 pub use pinned_commits::Lookup;

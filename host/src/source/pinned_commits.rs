@@ -12,7 +12,7 @@ use beespace_core::trust::CommitLocation;
 use super::git::Call;
 use super::{Mirror, SourceError};
 
-/// Each build has a folder of its own with the refs `head` and `base`, so a commit stays until its last build is removed.
+/// Each build has a folder of its own with the refs `head`, `base` and `merge`, so a commit stays until its last build is removed.
 const PINS: &str = "refs/beespace/builds";
 
 /// Enough to check that all objects of a large commit are there.
@@ -103,6 +103,12 @@ impl Mirror {
         }
     }
 
+    /// Keeps the merge that a build checks out until [`Mirror::unpin`].
+    pub(super) async fn pin_merge(&self, build: BuildId, merge: &Sha) -> Result<(), SourceError> {
+        let _in_use = self.hold().await;
+        self.add_pin(build, "merge", merge).await
+    }
+
     async fn add_pin(&self, build: BuildId, role: &str, sha: &Sha) -> Result<(), SourceError> {
         let pin = format!("{PINS}/{build}/{role}");
         // Only the task that prepares the build writes this ref, so a lock is left over from a git that was killed.
@@ -129,7 +135,7 @@ impl Mirror {
         }
         let mut deletions = String::new();
         for build in builds {
-            for role in ["head", "base"] {
+            for role in ["head", "base", "merge"] {
                 // Writing to a string cannot fail. A ref that does not exist is no error.
                 let _ = writeln!(deletions, "delete {PINS}/{build}/{role}");
             }

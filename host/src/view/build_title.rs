@@ -49,6 +49,14 @@ pub fn actor_label(build: &Build) -> &'static str {
     }
 }
 
+/// The merge of a pull request, `95a2db4 into main at 1f7e2d9`; none if nothing was merged.
+#[must_use]
+pub fn merge(build: &Build) -> Option<String> {
+    let (merge, pull) = (build.merge.as_ref()?, build.event.pull_request()?);
+    let (commit, target) = (merge.commit.short(), merge.target.short());
+    Some(sanitize::line(&format!("{commit} into {} at {target}", pull.target_branch)))
+}
+
 /// The branch and the commit that the pipeline files come from, `main at 95a2db4`; none if they are those of the build's commit.
 #[must_use]
 pub fn pipeline_origin(build: &Build) -> Option<String> {

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use beespace_core::pipeline::{
     Action, Choice, CloneOptions, Conditions, ContainerLimits, DEFAULT_NAME, EnvValue, ImageAction, OnFailure, OtherNetwork,
-    Param, ParamKind, Pipeline, Pull, Retry, Setting, Step, UsesAction, When,
+    Param, ParamKind, Pipeline, Pull, PullRequestCheckout, Retry, Setting, Step, UsesAction, When,
 };
 use beespace_core::plan::Limits;
 use beespace_core::schedule::Schedule;
@@ -167,14 +167,17 @@ fn param_line(name: &str, param: &Param) -> String {
 }
 
 fn clone_line(clone: &CloneOptions) -> Option<String> {
-    let CloneOptions { enabled, depth } = clone;
+    let CloneOptions { enabled, depth, pull_request } = clone;
     if !enabled {
         return Some("no clone".to_owned());
     }
-    (*depth != CloneOptions::default().depth).then(|| match depth {
-        0 => "clone with the whole history".to_owned(),
-        depth => format!("clone with {depth} commits of history"),
-    })
+    let history = (*depth != CloneOptions::default().depth).then(|| match depth {
+        0 => "the whole history".to_owned(),
+        depth => format!("{depth} commits of history"),
+    });
+    let merge = (*pull_request == PullRequestCheckout::Merge).then(|| "pull requests merged into their target".to_owned());
+    let parts: Vec<String> = history.into_iter().chain(merge).collect();
+    (!parts.is_empty()).then(|| format!("clone with {}", parts.join(" and ")))
 }
 
 /// One line for each alternative.

@@ -70,6 +70,8 @@ pub struct BuildPage {
     author: Option<String>,
     /// Its page in Gogs, and its title with the number.
     pull_request: Option<(Option<String>, String)>,
+    /// The merge that is checked out, and what it was merged into: `95a2db4 into main at 1f7e2d9`.
+    merge: Option<String>,
     /// What follows from it that the code is untrusted; none if it is trusted or unknown.
     untrusted: Option<&'static str>,
     /// Label of `at`: when the build started, or when its delivery was received if it has not started.
@@ -153,6 +155,7 @@ impl BuildPage {
             actor: build.event.sender.login.clone(),
             params: build.event.params().into_iter().flatten().map(|(name, value)| format!("{name}={value}")).collect(),
             pull_request: pull_request_link(build),
+            merge: build_title::merge(build),
             author: build.head.as_ref().map(|head| head.author.name.clone()).filter(|name| *name != build.event.sender.login),
             untrusted: build.head.as_ref().filter(|_| build.trust() == Trust::Untrusted).map(|_| UNTRUSTED),
             time_label: if build.started_at.is_some() { "Started" } else { "Received" },

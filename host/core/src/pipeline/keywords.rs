@@ -156,8 +156,8 @@ pub(super) const CHOICE: Keywords =
 
 pub(super) const CLONE: Keywords = Keywords {
     location: "in `clone`",
-    known: &["depth"],
-    planned: &["submodules", "lfs", "pull_request"],
+    known: &["depth", "pull_request"],
+    planned: &["submodules", "lfs"],
     foreign: &[
         foreign("disable", "Drone", "use `clone: false`"),
         foreign("retries", "Drone", "the clone is retried automatically: remove it"),
@@ -230,7 +230,7 @@ pub(super) const FOREIGN_PARAM_TYPES: &[ForeignKeyword] = &[
 pub(super) const FOREIGN_EVENTS: &[ForeignKeyword] = &[
     foreign("custom", "Drone", "use `manual`"),
     foreign("deployment", "Woodpecker", "use `promote`"),
-    foreign("pull-request", "another CI server", "the equivalent is `pull_request`, which is not supported yet"),
+    foreign("pull-request", "another CI server", "use `pull_request`"),
     foreign("workflow_dispatch", "GitHub Actions", "use `manual`"),
     foreign("schedule", "GitHub Actions", "use `cron`"),
 ];

@@ -100,11 +100,31 @@ pub struct CloneOptions {
     pub enabled: bool,
     /// Number of commits of history; 0 for the whole history.
     pub depth: u32,
+    /// The commit that a build of a pull request checks out.
+    #[serde(default, skip_serializing_if = "PullRequestCheckout::is_head")]
+    pub pull_request: PullRequestCheckout,
+}
+
+/// The commit that a build of a pull request checks out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullRequestCheckout {
+    /// Its head.
+    #[default]
+    Head,
+    /// The merge of its head into the target, made by this server.
+    Merge,
+}
+
+impl PullRequestCheckout {
+    fn is_head(&self) -> bool {
+        *self == Self::Head
+    }
 }
 
 impl Default for CloneOptions {
     fn default() -> Self {
-        Self { enabled: true, depth: 50 }
+        Self { enabled: true, depth: 50, pull_request: PullRequestCheckout::Head }
     }
 }
 

@@ -12,7 +12,7 @@ use super::spans::{Place, Spans, YamlPath};
 use super::step::{first_key_span, name_problem};
 use super::substitution::Path;
 use super::yaml::{self, Node, Scalar, Value};
-use super::{CloneOptions, Pipeline};
+use super::{CloneOptions, Pipeline, PullRequestCheckout};
 use crate::diagnostic::Span;
 
 /// A pipeline that was read without regard to the others.
@@ -149,10 +149,14 @@ impl Reader {
             Value::Scalar(Scalar { text, is_plain: true }) if text == "false" => options.enabled = false,
             Value::Scalar(Scalar { text, is_plain: true }) if text == "true" => {}
             Value::Map(_) => {
-                let depth = self.fields(node, EXPECTED, &CLONE).and_then(|fields| fields.get("depth"));
-                if let Some(depth) = depth {
+                let fields = self.fields(node, EXPECTED, &CLONE);
+                if let Some(depth) = fields.as_ref().and_then(|fields| fields.get("depth")) {
                     path.child("depth").record(&mut self.spans, depth.value.span);
                     options.depth = self.depth(&depth.value).unwrap_or(options.depth);
+                }
+                if let Some(entry) = fields.as_ref().and_then(|fields| fields.get("pull_request")) {
+                    let words = [("head", PullRequestCheckout::Head), ("merge", PullRequestCheckout::Merge)];
+                    options.pull_request = self.keyword_of(entry, &path, &words, &[]).unwrap_or_default();
                 }
             }
             _ => self.wrong_type(node, EXPECTED),
