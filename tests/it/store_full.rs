@@ -77,7 +77,7 @@ async fn a_delivery_that_cannot_be_stored_is_refused_and_builds_once_when_redeli
     let refused = send(&server, deliveries.last().unwrap()).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refused.header("content-type"), "application/problem+json");
-    assert!(refused.json().unwrap()["help"].as_str().unwrap().starts_with("Redeliver it"), "{refused:?}");
+    assert!(refused.json().unwrap()["help"].as_str().unwrap().starts_with("redeliver it"), "{refused:?}");
     let not_ready = ready(&admin).await.unwrap();
     assert_eq!(not_ready.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(not_ready.body.contains("[-] store: the store is unavailable: "), "{}", not_ready.body);

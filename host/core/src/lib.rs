@@ -23,8 +23,8 @@
 //! | retention | [`clock_check`]: whether old data may be removed |
 //! | notify | [`notice`]: messages for people; [`change_event`]: changes for pages, streams and workers |
 //!
-//! [`digest`], [`error_cause`], [`ids`], [`sanitize`], [`time`], [`units`] and the private `cycle` (cycle detection) are shared by all phases.
-//! No two modules import each other, directly or through others: `tests/it/layers.rs` has the table of allowed imports.
+//! [`digest`], [`error_cause`], [`ids`], [`sanitize`], [`time`], [`units`] and the private `cycle_detection` are shared by all
+//! phases. No two modules import each other, directly or through others: `tests/it/layers.rs` has the table of allowed imports.
 
 mod cycle_detection;
 pub mod digest;

@@ -42,7 +42,8 @@ impl fmt::Display for StatusFilter {
 
 /// Why a text is not a filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a status: use `{FAILED}` for failure, error and killed together, or one of {known}", known = Status::ALL.map(Status::as_str).join(", "))]
+#[error("{text:?} is not a status: use `{FAILED}` for failure, error and killed together, or one of \
+         {known}", known = Status::ALL.map(Status::as_str).join(", "))]
 pub struct InvalidStatusFilter {
     text: String,
 }
