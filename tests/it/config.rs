@@ -148,7 +148,7 @@ fn all_problems_are_reported_at_once_with_their_position() {
         "beespace.toml:10:13: `limits.free_disk`: expected a size such as `512MiB` or `2GB`, in quotes",
         "env BEESPACE_SERVER__LISTENN: unknown configuration key (did you mean `BEESPACE_SERVER__LISTEN`?)",
         "env BEESPACE_ENGINE__CAPACITY: expected a whole number from 1 to 65535",
-        "env BEESPACE_ENGINE__NETWORK_POOL: expected a network address",
+        "env BEESPACE_ENGINE__NETWORK_POOL: expected the addresses of a private network",
     ] {
         assert!(reported.iter().any(|line| line.starts_with(expected)), "{expected}\n{reported:#?}");
     }
