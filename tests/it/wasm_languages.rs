@@ -78,10 +78,11 @@ async fn a_proposal_that_is_switched_off_is_named_with_the_remedy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_for_a_point_at_which_none_is_asked_is_refused() {
-    for point in ["step.admitt", "build.admit"] {
+    for point in ["step.admitt", "secret.release"] {
         let guest = guest_build::policy_at("mine", point, "");
         let text = guest_build::load_policy(&guest_build::host(), guest).await.unwrap_err().failure.to_string();
-        let expected = format!("the decision point {point:?}, but policies are evaluated only at pipeline.admit and step.admit");
+        let expected =
+            format!("the decision point {point:?}, but policies are evaluated only at build.admit, pipeline.admit, step.admit");
         assert!(text.contains(&expected), "{text}");
     }
 }
