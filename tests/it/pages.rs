@@ -1,10 +1,8 @@
 //! Pages as a browser gets them: their headers, and that untrusted text never becomes part of the markup.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::Poll;
-use std::time::Duration;
 
 use beespace::log::LogError;
 use beespace_core::ids::StepId;
@@ -13,6 +11,7 @@ use beespace_tests::beespace::Beespace;
 use beespace_tests::client::HttpResponse;
 use beespace_tests::gogs::FakeGogs;
 use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
 
 const REPO: &str = "ada/hive";
 const HOSTILE: &str =
@@ -171,14 +170,14 @@ async fn a_flood_of_searches_is_refused_and_delays_no_delivery() {
     let (stage, step) = (beespace.stage(&build).unwrap(), beespace.step(&build, "build").unwrap());
     let id = StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt };
     let reader = beespace.app.logs.reader(id);
-    let is_held = Arc::new(AtomicBool::new(true));
+    // A scan ends when the sender is dropped.
+    let (release, released) = mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
     let mut scans = Vec::new();
     loop {
-        let is_held = Arc::clone(&is_held);
+        let released = Arc::clone(&released);
         let mut scan = Box::pin(reader.scan(1, 1, move |(): &mut (), _| {
-            while is_held.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            assert!(released.lock().unwrap().recv().is_err());
             ControlFlow::Continue(())
         }));
         match futures::poll!(&mut scan) {
@@ -195,10 +194,14 @@ async fn a_flood_of_searches_is_refused_and_delays_no_delivery() {
     assert!(busy.body.contains("Too many logs are searched at the moment."), "{busy:?}");
     assert_eq!(beespace.anonymous().get("/ada/hive/1/1/1").await.unwrap().status, StatusCode::OK, "a page without a search");
     // The signature of such a long delivery is verified on a thread of the pool that also runs the scans.
-    gogs.push(REPO, "main", &[("README.md", "# Hive")], &"long ".repeat(40_000)).await.unwrap();
+    let delivery = gogs.deliveries().into_iter().find(|delivery| delivery.event == "push").unwrap();
+    let mut payload: Value = serde_json::from_str(&delivery.json).unwrap();
+    payload["ref"] = json!("refs/heads/other");
+    payload["before"] = json!("0".repeat(40));
+    payload["repository"]["description"] = json!("long ".repeat(40_000));
+    gogs.send_event(REPO, "push", &payload).unwrap();
     beespace.wait_until_finished(REPO, 2).await.unwrap();
-    is_held.store(false, Ordering::Relaxed);
-    drop(scans);
+    drop((release, scans));
     let found = async || Ok(Some(search().await).filter(|found| found.status == StatusCode::OK));
     assert!(beespace.wait_for("a free slot", found).await.unwrap().body.contains("1 line contains it"));
 }
