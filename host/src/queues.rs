@@ -17,7 +17,8 @@ use crate::store::{Queue, Read, StoreError};
 use crate::worker::{Consumer, WorkError, Worker};
 use crate::{flow, notify, plugins, run};
 
-/// Deliveries that are processed at once, one of each repository: their order matters, and a renamed repository may wait for Gogs.
+/// Deliveries that are processed at once, one of each repository: their order matters, and one of a renamed repository may wait
+/// for Gogs.
 const DELIVERIES_AT_ONCE: usize = 4;
 
 /// Builds that are prepared at once. They mostly wait for Gogs and git.

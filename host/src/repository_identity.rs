@@ -54,7 +54,7 @@ pub async fn of_delivery(app: &App, delivery: &Delivery, event: Option<&Verified
                 return Ok(Identity::Refused(error.reason(&name, known.id)));
             }
             Err(error) => {
-                tracing::warn!(repository = %known.id, %name, error = %error.reason(&name, known.id), "a new name waits for Gogs");
+                tracing::warn!(repository = %known.id, %name, error = %error.reason(&name, known.id), "a name waits for Gogs");
                 return Err(WorkError::wait_since(delivery.received_at, now()));
             }
         }

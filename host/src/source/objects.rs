@@ -73,8 +73,8 @@ pub struct FileContent {
 pub struct Tree(Vec<TreeEntry>);
 
 impl Tree {
-    /// The entries whose path matches `glob` (`*` stops at `/`, `**` does not) and sorts after `after`, at most `limit`. Ends early
-    /// as soon as `is_wanted` is false.
+    /// The entries whose path matches `glob` (`*` stops at `/`, `**` does not) and sorts after `after`, at most `limit`. Ends
+    /// early as soon as `is_wanted` is false.
     ///
     /// # Errors
     /// [`SourceError::Glob`] if the glob is invalid, or has too many wildcards for paths of this length;

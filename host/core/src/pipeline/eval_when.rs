@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
-use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::diagnostics::{join_words, quote};
+use super::patterns::{describe_wanted, first_match, join_patterns, path_set};
 use super::{Choice, Conditions, Pipeline, When};
 use crate::event::{Event, EventKind};
 use crate::ids::StepNumber;
@@ -29,9 +29,6 @@ const MAX_COMPARISONS: usize = 20_000_000;
 /// The maximum work for patterns with wildcards in all conditions of one build: bytes of paths times bytes of patterns. Such a
 /// comparison may take a time in proportion to this product, and a path may be long. Plain patterns are looked up instead.
 const MAX_WILDCARD_WORK: usize = 500_000_000;
-
-/// The most patterns of one condition that a reason lists.
-const SHOWN_PATTERNS: usize = 10;
 
 /// The facts that conditions are evaluated against.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -392,46 +389,11 @@ fn match_status(choice: Option<&Choice<Status>>, failed: &[&str]) -> Result<(), 
     Err(Reason::new(code, message))
 }
 
-/// The expected values of a choice, in words.
-fn describe_wanted(choice: &Choice<String>) -> String {
-    if choice.include.is_empty() { "any".to_owned() } else { join_patterns(&choice.include) }
-}
-
-fn join_patterns(patterns: &[String]) -> String {
-    // Hundreds of steps may repeat a long list, and each stores its reason.
-    let mut shown: Vec<String> = patterns.iter().take(SHOWN_PATTERNS).map(|pattern| quote(pattern)).collect();
-    if let Some(more) = patterns.len().checked_sub(SHOWN_PATTERNS).filter(|more| *more > 0) {
-        shown.push(format!("{more} more patterns"));
-    }
-    join_words(&shown, "or")
-}
-
-/// The first pattern that matches.
-fn first_match<'p>(patterns: &'p [String], text: &str) -> Option<&'p str> {
-    patterns.iter().find(|glob| pattern(glob).is_ok_and(|glob| glob.compile_matcher().is_match(text))).map(String::as_str)
-}
-
-/// All patterns of paths as one set; none if they are too complex together. A pattern without wildcards matches a file, or
-/// everything in a directory. The reader has refused invalid patterns, so none is dropped here.
-fn path_set(patterns: &[String]) -> Option<GlobSet> {
-    let is_plain = |text: &&String| !text.contains(['*', '?', '[', ']', '{', '}', '\\']);
-    let below = patterns.iter().filter(is_plain).filter_map(|directory| pattern(&format!("{directory}/**")).ok());
-    let mut set = GlobSetBuilder::new();
-    patterns.iter().filter_map(|glob| pattern(glob).ok()).chain(below).for_each(|glob| {
-        set.add(glob);
-    });
-    set.build().ok()
-}
-
-/// A glob: `*` and `?` do not match `/`, `**` does.
-pub(super) fn pattern(text: &str) -> Result<Glob, globset::Error> {
-    GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::patterns::pattern;
     use super::*;
 
     fn facts(branch: &str, paths: &[String]) -> Facts {

@@ -16,6 +16,7 @@ pub mod params;
 mod parse_params;
 mod parse_schedules;
 mod parse_when;
+mod patterns;
 mod placement;
 mod read;
 mod retry;

@@ -189,7 +189,7 @@ impl Reader {
             self.diagnostics.add("bad-value", node.span, "`!` must be followed by a pattern");
             return None;
         }
-        match super::eval_when::pattern(text) {
+        match super::patterns::pattern(text) {
             Ok(_) => Some(text.to_owned()),
             Err(error) => {
                 let message = format!("{} is not a valid pattern: {}", quote(text), error.kind());
