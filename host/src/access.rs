@@ -31,7 +31,7 @@ pub enum Access {
 pub enum Right {
     /// See the repository, its builds, logs and decisions.
     Read,
-    /// Start, promote, restart, cancel, approve and decline builds.
+    /// Start, promote, restart, cancel, approve and decline builds; set schedules.
     Write,
     /// Change the repository's webhook and secrets.
     Admin,
@@ -92,6 +92,9 @@ rules! {
     GET "/{owner}/{name}/{number}" Repository(Read);
     GET "/{owner}/{name}/{number}/{stage}/{step}" Repository(Read);
     POST "/{owner}/{name}/builds" Repository(Write);
+    POST "/{owner}/{name}/schedules" Repository(Write);
+    POST "/{owner}/{name}/schedules/{schedule}/remove" Repository(Write);
+    POST "/{owner}/{name}/schedules/{schedule}/run" Repository(Write);
     POST "/{owner}/{name}/{number}/restart" Repository(Write);
     POST "/{owner}/{name}/{number}/cancel" Repository(Write);
     POST "/{owner}/{name}/{number}/promote" Repository(Write);
@@ -128,6 +131,10 @@ rules! {
     POST "/api/v1/repositories/{owner}/{name}/builds/{number}/decline" Repository(Write);
     GET "/api/v1/repositories/{owner}/{name}/builds/{number}/stages/{stage}/steps/{step}/log" Repository(Read);
     GET "/api/v1/repositories/{owner}/{name}/builds/{number}/stages/{stage}/steps/{step}/log/stream" Repository(Read);
+    GET "/api/v1/repositories/{owner}/{name}/schedules" Repository(Read);
+    PUT "/api/v1/repositories/{owner}/{name}/schedules/{schedule}" Repository(Write);
+    DELETE "/api/v1/repositories/{owner}/{name}/schedules/{schedule}" Repository(Write);
+    POST "/api/v1/repositories/{owner}/{name}/schedules/{schedule}/run" Repository(Write);
     GET "/api/v1/repositories/{owner}/{name}/secrets" Repository(Admin);
     PUT "/api/v1/repositories/{owner}/{name}/secrets/{secret}" Repository(Admin);
     DELETE "/api/v1/repositories/{owner}/{name}/secrets/{secret}" Repository(Admin);

@@ -21,6 +21,7 @@ use crate::store::StoreError;
 use crate::store::build_lifecycle::Prepared;
 use crate::store::delivery::{Deliveries as _, DeliveryAction};
 use crate::store::notice::OrderingKey;
+use crate::store::schedule::ScheduleId;
 use crate::worker::WorkError;
 use crate::{notify, prepare, repository_identity, run};
 
@@ -55,6 +56,16 @@ pub async fn process_delivery(app: &App, id: DeliveryId) -> Result<(), WorkError
         },
     });
     Ok(finished.await?)
+}
+
+/// `│schedule stored│ ─▶ │build stored│`
+///
+/// # Errors
+/// The store's.
+#[instrument(name = "schedule", skip_all, fields(schedule = %id.name, repository = %id.repository))]
+pub async fn start_scheduled_build(app: &App, id: ScheduleId) -> Result<(), WorkError> {
+    app.store.run_due_schedule(id, BuildId(uuid::Uuid::now_v7()), now()).await?;
+    Ok(())
 }
 
 /// `│build stored│ ─▶ source ─▶ pipeline ─▶ admit ─▶ plan ─▶ admit ─▶ │stages stored│`

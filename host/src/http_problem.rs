@@ -204,6 +204,7 @@ impl From<ActionError> for Problem {
             | ActionError::InvalidCommit(_)
             | ActionError::InvalidRef(_)
             | ActionError::InvalidTarget(_)
+            | ActionError::InvalidSchedule(_)
             | ActionError::ManyParams(_)
             | ActionError::InvalidParam(_) => Self::bad_request(detail),
             ActionError::NoSubject => Self::bad_request(detail).help("the build lists the digest as `subject` of each approval"),

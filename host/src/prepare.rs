@@ -2,6 +2,7 @@
 
 mod pipelines;
 mod pull_request;
+mod schedules;
 
 use std::time::Duration;
 
@@ -154,6 +155,9 @@ async fn stages_of_files(
     };
     if let Some(reason) = not_asked_for(&build, &pipelines) {
         return Ok(Prepared::Ignored(reason));
+    }
+    if let Some(reason) = schedules::problem(app, &build)? {
+        return Ok(ended_without_stages(build, Status::Error, reason));
     }
     let declared: Vec<_> = pipelines.iter().map(|parsed| &parsed.pipeline).collect();
     if let Err(reason) = params::check(&declared, &build.event) {

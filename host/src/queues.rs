@@ -1,4 +1,4 @@
-//! The four queues: how the rows of each are processed, and how a row ends as a dead letter.
+//! The five queues: how the rows of each are processed, and how a row ends as a dead letter.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use crate::clock::now;
 use crate::store::build::stage_id_of_key;
 use crate::store::delivery::DeliveryAction;
 use crate::store::notice::OrderingKey;
+use crate::store::schedule::ScheduleId;
 use crate::store::{Queue, Read, StoreError};
 use crate::worker::{Consumer, WorkError, Worker};
 use crate::{flow, notify, plugins, run};
@@ -26,6 +27,9 @@ const PREPARED_AT_ONCE: usize = 8;
 
 /// How many of them may belong to one repository, so that a large or slow repository does not delay the others.
 const PREPARED_PER_REPOSITORY: usize = 2;
+
+/// Schedules whose builds are created at once. Each is one write of the store.
+const SCHEDULES_AT_ONCE: usize = 4;
 
 /// The number of rows that a worker works on at once.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +57,7 @@ pub fn start(app: &Arc<App>, tasks: &mut JoinSet<()>) {
     spawn(app, tasks, Queue::Run, Parallelism::shared(capacity), RunConsumer(Arc::clone(app)));
     let sending = Parallelism { total: send_slots, per_key: plugins::SLOTS_PER_NOTIFIER };
     spawn(app, tasks, Queue::Notice, sending, NoticeConsumer(Arc::clone(app)));
+    spawn(app, tasks, Queue::Schedule, Parallelism::shared(SCHEDULES_AT_ONCE), ScheduleConsumer(Arc::clone(app)));
 }
 
 /// Starts one worker.
@@ -149,5 +154,25 @@ impl Consumer for NoticeConsumer {
 
     async fn dead_letter(&self, key: OrderingKey, reason: Reason) -> Result<(), StoreError> {
         notify::dead_letter(&self.0, key, reason).await
+    }
+}
+
+/// Schedules that are due start their builds.
+struct ScheduleConsumer(Arc<App>);
+
+impl Consumer for ScheduleConsumer {
+    type Id = ScheduleId;
+
+    fn id_of_key(key: &[u8]) -> Option<ScheduleId> {
+        ScheduleId::of_key(key)
+    }
+
+    async fn process(&self, id: ScheduleId) -> Result<(), WorkError> {
+        flow::start_scheduled_build(&self.0, id).await
+    }
+
+    async fn dead_letter(&self, id: ScheduleId, reason: Reason) -> Result<(), StoreError> {
+        tracing::error!(schedule = %id.name, repository = %id.repository, %reason, "a scheduled build could not be created");
+        self.0.store.skip_due_schedule(id, now()).await
     }
 }

@@ -1,5 +1,6 @@
 //! Actions of people on builds and notices, by a button or by the API: the effects of [`beespace_core::user_action`].
 
+mod schedule;
 mod start;
 
 use beespace_core::build::{Build, Stage};
@@ -14,6 +15,7 @@ use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 
+pub use self::schedule::{run_schedule, set_schedule};
 pub use self::start::{DeploymentKind, StartRequest, deploy, start};
 use crate::app::App;
 use crate::clock::now;
@@ -84,6 +86,8 @@ pub enum ActionError {
     InvalidRef(Revision),
     #[error("{build} is {status}; only a successful build can be promoted or rolled back to")]
     NotSuccessful { build: String, status: Status },
+    #[error("{0}")]
+    InvalidSchedule(String),
     #[error("{0:?} is not the name of a target: 1 to 100 letters, digits, `.`, `_`, `-` and `/`")]
     InvalidTarget(String),
     #[error("{0} params were given; at most {most} are possible", most = MAX_PARAMS)]

@@ -30,7 +30,11 @@ fn filled(path: &str) -> String {
     let id = uuid::Uuid::nil().to_string();
     let holes = [("{key}", "0"), ("{owner}", "ada"), ("{name}", "hive"), ("{number}", "1"), ("{stage}", "1"), ("{step}", "1")];
     let path = holes.iter().fold(path.to_owned(), |path, (hole, value)| path.replace(hole, value));
-    path.replace("{id}", &id).replace("{notifier}", "inbox").replace("{secret}", "token").replace("{file}", "none.css")
+    path.replace("{id}", &id)
+        .replace("{notifier}", "inbox")
+        .replace("{secret}", "token")
+        .replace("{schedule}", "nightly")
+        .replace("{file}", "none.css")
 }
 
 fn is_page(rule: &Rule) -> bool {

@@ -61,6 +61,7 @@ mod policy_previous;
 mod repository_identity;
 mod retention;
 mod scale;
+mod schedules;
 mod source;
 mod store;
 mod store_full;

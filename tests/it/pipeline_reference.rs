@@ -51,6 +51,7 @@ fn the_schema_has_every_key() {
             "in `retry`" => "/$defs/retry/properties",
             "in the value of a variable" => "/$defs/secret/properties",
             "in a param" => "/$defs/param/properties",
+            "in a schedule" => "/$defs/schedule/properties",
             other => panic!("the schema has no place for keys {other}"),
         };
         assert_eq!(properties(pointer), keys.iter().map(|key| (*key).to_owned()).collect(), "{pointer}");
@@ -75,6 +76,7 @@ fn the_schema_accepts_what_the_reader_accepts() {
         with(json!({ "when": [{ "branch": "main" }, { "paths": ["a", "b"] }], "timeout": "1h30m", "x-any": [1] })),
         with(json!({ "clone": false, "env": { "A": 1, "B": true, "C": "", "D": { "from_secret": "d-1.x_y" } } })),
         with(json!({ "clone": { "depth": 0 } })),
+        with(json!({ "when": { "cron": "nightly" }, "schedules": [{ "name": "nightly", "cron": "@daily", "zone": "UTC" }] })),
         with(json!({ "when": { "tag": "v*", "ref": "refs/tags/**", "target": ["production", "!test"] } })),
         with(
             json!({ "params": { "level": { "type": "choice", "options": ["a", "b"], "default": "a" }, "n-1": { "about": "x" } } }),
@@ -106,6 +108,7 @@ fn the_schema_accepts_what_the_reader_accepts() {
         with(json!({ "when": [{ "branch": "main" }, { "status": "failure" }] })),
         with(json!({ "timeout": "10" })),
         with(json!({ "clone": { "depth": -1 } })),
+        with(json!({ "when": { "event": "cron" }, "schedules": [{ "name": "nightly" }] })),
         with(json!({ "params": { "level": { "type": "choice" } } })),
         with(json!({ "params": { "level": { "type": "bool", "options": ["true"] } } })),
         with(json!({ "params": { "1": {} } })),

@@ -158,6 +158,7 @@ impl BuildSeed {
             text: PIPELINE_FILE.to_owned(),
             diagnostics: Vec::new(),
             documents: vec![self.located.spans.clone()],
+            schedules: Vec::new(),
         }];
         let (stage, decisions) = self.stage(id);
         let prepared = Prepared::Stages { build: Box::new(build), stages: vec![stage], decisions };

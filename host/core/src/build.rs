@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Claim, Event};
+use crate::event::{Claim, Event, EventKind};
 use crate::exit::Exit;
 use crate::ids::{BuildId, DecisionId, DeliveryId, Sha, StageId, StageNumber, StepNumber};
 use crate::pipeline::substitution::Values;
@@ -17,6 +17,7 @@ use crate::policy::Finding;
 use crate::policy::approval::PendingApproval;
 use crate::reason::Reason;
 use crate::reason_code::ReasonCode;
+use crate::schedule::Schedule;
 use crate::status::Status;
 use crate::time::Timestamp;
 use crate::trust::Trust;
@@ -115,6 +116,26 @@ impl Build {
     #[must_use]
     pub fn trust(&self) -> Trust {
         self.trust.filter(|_| self.head.is_some()).unwrap_or_default()
+    }
+
+    /// The schedules of its pipeline files.
+    pub fn schedules(&self) -> impl Iterator<Item = &Schedule> {
+        self.files.iter().flat_map(|file| &file.schedules)
+    }
+
+    /// Whether its pipeline files define the schedules of the repository: they are the present files of the default branch, and
+    /// have no problems. A repeated build has older files.
+    #[must_use]
+    pub fn defines_schedules(&self) -> bool {
+        let is_present = matches!(self.event.kind(), EventKind::Push | EventKind::Manual | EventKind::Cron);
+        let has_problems = self.files.iter().any(|file| !file.diagnostics.is_empty());
+        is_present && self.is_on_default_branch() && self.restart_of.is_none() && !has_problems
+    }
+
+    /// Whether the branch that is built is the repository's default branch.
+    #[must_use]
+    pub fn is_on_default_branch(&self) -> bool {
+        self.event.branch() == Some(self.event.repository.default_branch.as_str())
     }
 
     /// The values of the substitutions in its pipeline file.

@@ -76,6 +76,9 @@ pub struct BuildBody {
     /// The target of a promotion or a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// The name of the schedule that started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
     /// The number of the build that is promoted or rolled back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promoted_build: Option<u64>,
@@ -270,6 +273,7 @@ impl BuildBody {
             title: build_title::build_title(build),
             actor: build.event.sender.login.clone(),
             target: build.event.target().map(str::to_owned),
+            schedule: build.event.schedule().map(str::to_owned),
             promoted_build: build.event.deployment().map(|deployment| deployment.of),
             params: build.event.params().cloned().unwrap_or_default(),
             author: build.head.as_ref().map(|head| head.author.name.clone()),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`build`], [`start`], [`decision`] | builds, how people start them, and the decisions of policies about them |
 //! | [`repository`], [`doctor`] | enabled repositories, and checks of their setup |
+//! | [`schedule`] | schedules of repositories |
 //! | [`delivery`], [`notice`] | deliveries from Gogs, notices to people |
 //! | [`secret`] | secrets, write-only |
 //! | [`event`] | live changes |
@@ -26,6 +27,7 @@ pub mod notice;
 mod openapi;
 pub mod pagination;
 pub mod repository;
+pub mod schedule;
 pub mod secret;
 mod sse;
 pub mod start;
@@ -68,6 +70,9 @@ fn api_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(start::rollback))
         .routes(routes!(build::approve))
         .routes(routes!(build::decline))
+        .routes(routes!(schedule::list))
+        .routes(routes!(schedule::set, schedule::remove))
+        .routes(routes!(schedule::run))
         .routes(routes!(step::log))
         .routes(routes!(step::log_stream))
         .routes(routes!(secret::list_of_instance))

@@ -22,6 +22,7 @@ pub mod output;
 mod queue_commands;
 pub mod repo;
 pub mod saved_login;
+pub mod schedule;
 pub mod secret;
 pub mod server;
 pub mod server_and_repository;
@@ -72,6 +73,8 @@ enum Command {
     Delivery(Remote<delivery::DeliveryCommand>),
     /// Inspect and retry notices
     Notice(Remote<notice::NoticeCommand>),
+    /// Set, list, remove and run schedules of a repository
+    Schedule(Remote<schedule::ScheduleCommand>),
     /// Set, list and remove secrets of a repository, of the instance, or of plugins
     Secret(Remote<secret::SecretCommand>),
     /// Check that pushes can become builds, and print a remedy for each problem
@@ -170,6 +173,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
             Command::Build(Remote { context, command }) => build::run(&context, command).await,
             Command::Delivery(Remote { context, command }) => delivery::run(&context, command).await,
             Command::Notice(Remote { context, command }) => notice::run(&context, command).await,
+            Command::Schedule(Remote { context, command }) => schedule::run(&context, command).await,
             Command::Secret(Remote { context, command }) => secret::run(&context, command).await,
             Command::Doctor(context) => doctor::run(&context).await,
             Command::Server(_) | Command::Lint(_) | Command::Config { .. } | Command::Completions { .. } | Command::Logout => {

@@ -11,6 +11,9 @@ use super::value::{Cpus, GitMemory, PositiveSize, Size, StepMemory};
 /// The timeout of a stage whose pipeline sets none, unless `stage_timeout` is shorter.
 const STAGE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3_600);
 
+/// The shortest time between two builds of one schedule.
+const SCHEDULE_INTERVAL: Duration = Duration::from_secs(300);
+
 /// The limits of the instance. A pipeline file can only lower them.
 #[derive(Debug, Clone)]
 pub struct LimitsConfig {
@@ -36,6 +39,8 @@ pub struct LimitsConfig {
     pub free_disk: u64,
     /// The data memory of each git process, in bytes. Packs are mapped and do not count.
     pub git_memory: u64,
+    /// The shortest time between two builds of one schedule.
+    pub schedule_interval: Duration,
     /// The files of a commit that is checked out or compared with another one.
     pub checkout_files: NonZeroU32,
     /// The bytes of the files of a commit that is checked out.
@@ -61,6 +66,7 @@ impl LimitsConfig {
             log_bytes: section.value("log_bytes", PositiveSize(1 << 30)).0,
             free_disk: section.value("free_disk", Size(2 << 30)).0,
             git_memory: section.value("git_memory", GitMemory(1 << 30)).0,
+            schedule_interval: section.value("schedule_interval", SCHEDULE_INTERVAL),
             checkout_files: section.value("checkout_files", NonZeroU32::MIN.saturating_add(999_999)),
             checkout_bytes: section.value("checkout_bytes", PositiveSize(16 << 30)).0,
         }

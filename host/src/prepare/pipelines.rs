@@ -49,6 +49,11 @@ pub(super) fn read(build: &mut Build, files: &[(String, Vec<u8>)]) -> Result<Vec
         path: path.clone(),
         text: String::from_utf8_lossy(bytes).into_owned(),
         diagnostics: Vec::new(),
+        schedules: pipelines
+            .iter()
+            .filter(|parsed| parsed.place.file == file)
+            .flat_map(|parsed| parsed.pipeline.schedules.clone())
+            .collect(),
         documents: pipelines.iter().filter(|parsed| parsed.place.file == file).map(|parsed| parsed.spans.clone()).collect(),
     };
     build.files = (0..).zip(files).map(keep).collect();

@@ -9,10 +9,12 @@ use beespace_core::notice::NoticeKind;
 use beespace_core::policy::Decision;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
+use beespace_core::schedule::Schedule;
 use beespace_core::stage_graph;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_core::trigger::LastSeenRef;
+use beespace_core::trust::Trust;
 
 use super::build::{Builds as _, key_of_stage};
 use super::delivery::Deliveries as _;
@@ -85,6 +87,9 @@ impl Write<'_> {
             Prepared::Stages { build, stages, decisions } => (build, stages.as_slice(), decisions.as_slice()),
             Prepared::Over { build, decisions } => (build, [].as_slice(), decisions.as_slice()),
             Prepared::Ignored(reason) => {
+                if reason.code == ReasonCode::NoPipelineFile && current.defines_schedules() {
+                    self.adopt_schedules(&current, &[], now)?;
+                }
                 self.ignore_build(&current, reason)?;
                 return self.dequeue(Queue::Prepare, id.0.as_bytes());
             }
@@ -110,6 +115,7 @@ impl Write<'_> {
         }
         self.dequeue(Queue::Prepare, id.0.as_bytes())?;
         self.put_build(&build)?;
+        self.adopt_admitted_schedules(&build, stages, now)?;
         if stages.is_empty() {
             return self.finish_build(build, &[], now);
         }
@@ -117,6 +123,18 @@ impl Write<'_> {
             self.add_notices(NoticeKind::ApprovalRequested, &build, stages, now)?;
         }
         self.refresh_build(id, now)
+    }
+
+    /// Takes over the schedules of the pipeline files, once they are admitted: no stage is declined or waits for an approval, and
+    /// the build is no error. If no pipeline runs for this event, a scheduled build is still admitted like any other.
+    pub(super) fn adopt_admitted_schedules(&self, build: &Build, stages: &[Stage], now: Timestamp) -> Result<(), StoreError> {
+        let is_open = |stage: &Stage| matches!(stage.status, Status::Blocked | Status::Declined);
+        let is_admitted = !stages.iter().any(is_open) && (!stages.is_empty() || build.status == Status::Skipped);
+        if !is_admitted || !build.defines_schedules() || build.trust() != Trust::Trusted {
+            return Ok(());
+        }
+        let schedules: Vec<Schedule> = build.schedules().cloned().collect();
+        self.adopt_schedules(build, &schedules, now)
     }
 
     /// Records the commit of a tag that is built. Returns a reason if the tag is already built there: Gogs reports one tag as

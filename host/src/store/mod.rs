@@ -34,6 +34,7 @@ mod queue_name;
 pub mod repository;
 pub mod retention;
 pub mod row;
+pub mod schedule;
 pub mod secret;
 pub mod session;
 pub mod stage;

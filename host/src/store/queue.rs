@@ -12,7 +12,7 @@ use beespace_core::ids::RepositoryId;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::tables::{DELIVERY_QUEUE, Key, NOTICE_QUEUE, PREPARE_QUEUE, QUEUE_ORDER, RUN_QUEUE, Table};
+use super::tables::{DELIVERY_QUEUE, Key, NOTICE_QUEUE, PREPARE_QUEUE, QUEUE_ORDER, RUN_QUEUE, SCHEDULE_QUEUE, Table};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Queue, Store, StoreError, row};
 
@@ -29,6 +29,7 @@ impl Queue {
             Self::Prepare => PREPARE_QUEUE,
             Self::Run => RUN_QUEUE,
             Self::Notice => NOTICE_QUEUE,
+            Self::Schedule => SCHEDULE_QUEUE,
         }
     }
 

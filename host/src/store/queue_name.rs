@@ -11,10 +11,12 @@ pub enum Queue {
     Run,
     /// Ordering keys with a notice to send.
     Notice,
+    /// Schedules that wait for their next time.
+    Schedule,
 }
 
 impl Queue {
-    pub const ALL: [Self; 4] = [Self::Delivery, Self::Prepare, Self::Run, Self::Notice];
+    pub const ALL: [Self; 5] = [Self::Delivery, Self::Prepare, Self::Run, Self::Notice, Self::Schedule];
     pub const COUNT: usize = Self::ALL.len();
 
     /// The queue's name in metrics.
@@ -25,6 +27,7 @@ impl Queue {
             Self::Prepare => "prepare",
             Self::Run => "run",
             Self::Notice => "notice",
+            Self::Schedule => "schedule",
         }
     }
 }

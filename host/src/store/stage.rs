@@ -54,6 +54,10 @@ impl Write<'_> {
             self.update_run_queue(repository, &StageChange { old: &old, new: &stage }, now)?;
             self.refresh_build(id.build, now)?;
         }
+        if old.status == Status::Blocked && stage.status == Status::Pending {
+            let build = self.build(id.build)?.ok_or(StoreError::NotFound("build"))?;
+            self.adopt_admitted_schedules(&build, &self.stages(id.build)?, now)?;
+        }
         if needs_new_approval(&old, &stage) {
             let build = self.build(id.build)?.ok_or(StoreError::NotFound("build"))?;
             self.add_notices(NoticeKind::ApprovalRequested, &build, &self.stages(id.build)?, now)?;

@@ -73,6 +73,10 @@ tables! {
     NOTICE_SEQUENCE = "notice_sequence",
     /// plugin, binding, key → value with revision.
     KV = "kv",
+    /// repository id, name → row.
+    SCHEDULE = "schedule",
+    /// repository id → id of the build whose pipeline files defined the schedules last.
+    SCHEDULE_SOURCE = "schedule_source",
     /// scope, name → encrypted secret.
     SECRET = "secret",
     /// SHA-256 of a session's token → row.
@@ -85,6 +89,8 @@ tables! {
     RUN_QUEUE = "run_queue",
     /// binding, name.
     NOTICE_QUEUE = "notice_queue",
+    /// repository id, name.
+    SCHEDULE_QUEUE = "schedule_queue",
     /// queue, fairness key, time of the next attempt, id: the entries of a queue in the order of execution.
     QUEUE_ORDER = "queue_order",
     /// Empty, except while the writer checks that a failed disk accepts writes again.

@@ -9,7 +9,7 @@
 //! | [`deliveries`] | webhook deliveries |
 //! | [`notices`] | notices |
 //! | [`login`] | sign-in and sign-out |
-//! | [`action`], [`start`] | the actions behind the buttons and forms |
+//! | [`action`], [`start`], [`schedule`] | the actions behind the buttons and forms |
 //! | [`error`] | errors |
 //!
 //! The other modules are parts of these pages.
@@ -33,6 +33,7 @@ pub mod notices;
 pub mod pipeline_file;
 mod records;
 pub mod repository;
+pub mod schedule;
 pub mod stage;
 pub mod start;
 pub mod step;
@@ -59,6 +60,9 @@ pub fn router() -> Router<Arc<App>> {
         .route("/{owner}", get(builds::of_owner))
         .route("/{owner}/{name}", get(repository::show))
         .route("/{owner}/{name}/builds", post(start::start))
+        .route("/{owner}/{name}/schedules", post(schedule::set))
+        .route("/{owner}/{name}/schedules/{schedule}/remove", post(schedule::remove))
+        .route("/{owner}/{name}/schedules/{schedule}/run", post(schedule::run))
         .route("/{owner}/{name}/{number}", get(build::show))
         .route("/{owner}/{name}/{number}/{stage}/{step}", get(step::show))
         .route("/{owner}/{name}/{number}/restart", post(action::restart))

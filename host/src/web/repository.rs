@@ -13,6 +13,7 @@ use super::build_row::{self, BuildRow, FilterChip};
 use super::builds::paginate;
 use super::history::History;
 use super::layout::{Layout, LiveScope};
+use super::schedule::ScheduleView;
 use super::start::StartForm;
 use super::{ListQuery, ROWS_PER_PAGE, render_page};
 use crate::app::App;
@@ -24,6 +25,7 @@ use crate::store::build::BuildFilter;
 use crate::store::delivery::{Delivery, DeliveryOutcome};
 use crate::store::lookup::Visibility;
 use crate::store::repository::Repository;
+use crate::store::schedule::Schedules as _;
 use crate::store::status_filter::StatusFilter;
 use crate::view::delivery_state::is_never_built;
 use crate::view::time;
@@ -46,6 +48,7 @@ struct RepositoryPage {
     forge_url: Option<String>,
     /// The form that starts a build, for those who may.
     start: Option<StartForm>,
+    schedules: Vec<ScheduleView>,
     history: Option<History>,
     chips: Vec<FilterChip>,
     rows: Vec<BuildRow>,
@@ -76,8 +79,9 @@ pub(super) async fn show(
     let list = query.builds(Some(repository.id));
     let (builds, older) = paginate(read.visible_builds(&Visibility::All, list, ROWS_PER_PAGE + 1)?, &base, &query);
     let deliveries = read.deliveries(Some(repository.id), None, SCANNED_DELIVERIES)?;
+    let schedules = read.schedules(repository.id)?;
     let may_start = layout.is_admin && repository.hook.is_some();
-    let form = || StartForm::new(&read, format!("{base}/builds"), &repository.default_branch, &newest);
+    let form = || StartForm::new(&read, &base, &repository.default_branch, &newest);
     let start = may_start.then(form).transpose()?;
     let mut layout = layout.with_title(repository.name.to_string()).in_section("builds");
     layout.status = newest.first().map(|build| build.status);
@@ -89,6 +93,7 @@ pub(super) async fn show(
         enabled: repository.hook.is_some(),
         forge_url: safe_link(&repository.html_url),
         start,
+        schedules: schedules.iter().map(|stored| ScheduleView::new(&app.urls, &repository, stored, now)).collect(),
         history: History::new(&app.urls, &newest, now),
         chips: build_row::filter_chips(&base, query.statuses()),
         rows: builds.iter().map(|build| BuildRow::new(&app.urls, build, now)).collect(),

@@ -28,6 +28,8 @@ const PARAM: &str = "param.";
 pub struct StartForm {
     /// The path that the form is sent to.
     pub action: String,
+    /// The path of the form that sets a schedule.
+    pub schedules: String,
     pub branch: String,
     pub params: Vec<ParamField>,
 }
@@ -51,10 +53,11 @@ impl StartForm {
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be read.
-    pub(super) fn new(read: &impl Builds, action: String, default_branch: &str, builds: &[Build]) -> Result<Self, StoreError> {
+    pub(super) fn new(read: &impl Builds, repository: &str, default_branch: &str, builds: &[Build]) -> Result<Self, StoreError> {
         let is_newest = |build: &&Build| build.event.branch() == Some(default_branch) && build.phase != Phase::Prepare;
         let stages = builds.iter().find(is_newest).map_or(Ok(Vec::new()), |build| read.stages(build.id))?;
-        Ok(Self { action, branch: default_branch.to_owned(), params: ParamField::of_stages("start", &stages) })
+        let (action, schedules) = (format!("{repository}/builds"), format!("{repository}/schedules"));
+        Ok(Self { action, schedules, branch: default_branch.to_owned(), params: ParamField::of_stages("start", &stages) })
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::pipeline::Spans;
+use crate::schedule::Schedule;
 
 /// The exact text that was read, and every problem found in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct PipelineFile {
     /// at its line. Empty if a file of the build has problems.
     #[serde(default, alias = "spans", deserialize_with = "one_or_several")]
     pub documents: Vec<Spans>,
+    /// The schedules of its pipelines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<Schedule>,
 }
 
 impl PipelineFile {
