@@ -9,8 +9,8 @@ use std::time::Duration;
 use beespace_core::build::{Build, PipelineOrigin};
 use beespace_core::build_admission::PIPELINE_FROM_TARGET;
 use beespace_core::event::EventKind;
+use beespace_core::pipeline::ParsedPipeline;
 use beespace_core::pipeline::eval_when::Facts;
-use beespace_core::pipeline::{ParsedPipeline, params};
 use beespace_core::policy::{Decision, Ruling};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
@@ -159,10 +159,6 @@ async fn stages_of_files(
     if let Some(reason) = schedules::problem(app, &build)? {
         return Ok(ended_without_stages(build, Status::Error, reason));
     }
-    let declared: Vec<_> = pipelines.iter().map(|parsed| &parsed.pipeline).collect();
-    if let Err(reason) = params::check(&declared, &build.event) {
-        return Ok(ended_without_stages(build, Status::Error, reason));
-    }
     let mut matched = pipelines::match_all(pipelines, facts).await?;
     if let [only] = matched.as_slice()
         && let Err(reason) = &only.answer
@@ -171,6 +167,9 @@ async fn stages_of_files(
         return Ok(ended_without_stages(build, Status::Skipped, reason));
     }
     if let Some(reason) = merge(&mut build, commit, &matched).await? {
+        return Ok(ended_without_stages(build, Status::Error, reason));
+    }
+    if let Err(reason) = pipelines::check_params(&matched, &build.event) {
         return Ok(ended_without_stages(build, Status::Error, reason));
     }
     if let Err(reason) = pipelines::set_values(app, &mut build, &mut matched).await? {

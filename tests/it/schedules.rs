@@ -66,7 +66,8 @@ async fn times_that_passed_while_the_server_was_down_are_built_once() {
     assert_eq!((build.status, build.sha().unwrap().as_str(), build.trust()), (Status::Success, &*sha, Trust::Trusted));
     assert_eq!((build.event.schedule(), build.event.branch()), (Some("nightly"), Some("main")));
     assert_eq!(build.event.sender.stable_id(), "schedule:nightly");
-    let [after] = &stored(&beespace)[..] else { panic!("one schedule") };
+    let all = stored(&beespace);
+    let [after] = all.as_slice() else { panic!("one schedule") };
     let next = after.next.unwrap();
     assert!(next > build.created_at && next.since(build.created_at).as_millis() <= u128::from(DAY), "{after:?}");
     assert_eq!(after.last, Some((build.id, build.created_at)));
@@ -171,7 +172,8 @@ async fn the_pipeline_file_of_the_default_branch_sets_schedules() {
     }
     push(&gogs, "main", &with_schedules("[{ name: weekly, cron: \"@hourly\" }]"), "One schedule").await;
     beespace.wait_until_finished(REPO, 3).await.unwrap();
-    let [weekly] = &stored(&beespace)[..] else { panic!("one schedule") };
+    let all = stored(&beespace);
+    let [weekly] = all.as_slice() else { panic!("one schedule") };
     assert_eq!(weekly.schedule.cron, "@hourly");
     // A restart of an older build does not bring its schedules back.
     let restart = call(&beespace, Method::POST, "/api/v1/repositories/ada/hive/builds/1/restart", json!({})).await;

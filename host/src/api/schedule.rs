@@ -138,7 +138,8 @@ pub(super) async fn remove(
     repository: Authorized<Repository>,
     Path(path): Path<SchedulePath>,
 ) -> Result<StatusCode, Problem> {
-    app.store.remove_schedule(ScheduleId { repository: repository.id, name: path.schedule }).await?;
+    let (name, id) = (&path.schedule, ScheduleId { repository: repository.id, name: path.schedule.clone() });
+    app.store.remove_schedule(id).await.map_err(|error| Problem::of(error, name))?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -2,6 +2,7 @@
 
 use beespace_core::build::{Build, PipelineFile, Stage};
 use beespace_core::diagnostic::Diagnostic;
+use beespace_core::event::Event;
 use beespace_core::ids::{StageId, StageNumber};
 use beespace_core::pipeline::eval_when::{Facts, pipelines_match};
 use beespace_core::pipeline::substitution::Path;
@@ -94,6 +95,16 @@ fn when_of_pipeline(reason: Reason) -> Reason {
         "`when` does not match" => Reason { message: "the pipeline's `when` does not match".to_owned(), ..reason },
         _ => Reason::new(ReasonCode::WhenMismatch, "the pipeline's `when` does not match").part(reason),
     }
+}
+
+/// Checks the values for params that the build was given.
+///
+/// # Errors
+/// The reason why the build cannot run with them.
+pub(super) fn check_params(pipelines: &[MatchedPipeline], event: &Event) -> Result<(), Reason> {
+    let all: Vec<&Pipeline> = pipelines.iter().map(|matched| &matched.parsed.pipeline).collect();
+    let running = pipelines.iter().filter(|matched| matched.answer.is_ok()).map(|matched| &matched.parsed.pipeline);
+    params::check(&all, &running.collect::<Vec<_>>(), event)
 }
 
 /// Puts the values of the build into the pipelines that run. A pipeline that contains the number of the build needs it now.

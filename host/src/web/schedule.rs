@@ -99,7 +99,8 @@ pub(super) async fn remove(
 ) -> Result<Redirect, Problem> {
     checked(form, &principal)?;
     let repository = repository?;
-    app.store.remove_schedule(ScheduleId { repository: repository.id, name: path.schedule }).await?;
+    let (name, id) = (&path.schedule, ScheduleId { repository: repository.id, name: path.schedule.clone() });
+    app.store.remove_schedule(id).await.map_err(|error| Problem::of(error, name))?;
     Ok(Redirect::to(&app.urls.repository(&repository.name)))
 }
 

@@ -108,16 +108,20 @@ pub fn values(pipeline: &Pipeline, event: &Event) -> BTreeMap<String, String> {
     pipeline.params.iter().map(|(name, param)| (name.clone(), value(name, param))).collect()
 }
 
-/// Checks the values that a build was given against the pipelines of its file. An event without params is never refused.
+/// Checks the values that a build was given against all pipelines of its files; those that run need a value for each param. An
+/// event without params is never refused.
 ///
 /// # Errors
 /// The reason with which the build ends: it lists each unknown, invalid and missing value.
-pub fn check(pipelines: &[&Pipeline], event: &Event) -> Result<(), Reason> {
+pub fn check(all: &[&Pipeline], running: &[&Pipeline], event: &Event) -> Result<(), Reason> {
     let Some(given) = event.params() else { return Ok(()) };
-    let unknown = given.keys().filter(|name| !pipelines.iter().any(|pipeline| pipeline.params.contains_key(*name)));
-    let mut problems: Vec<String> = unknown.map(|name| unknown_param(name, pipelines)).collect();
-    let declared = pipelines.iter().flat_map(|pipeline| &pipeline.params);
-    problems.extend(declared.filter_map(|(name, param)| problem(name, param, given)));
+    let unknown = given.keys().filter(|name| !all.iter().any(|pipeline| pipeline.params.contains_key(*name)));
+    let mut problems: Vec<String> = unknown.map(|name| unknown_param(name, all)).collect();
+    let declared = all.iter().flat_map(|pipeline| &pipeline.params);
+    problems.extend(declared.filter_map(|(name, param)| invalid_value(name, param, given)));
+    let needed = running.iter().flat_map(|pipeline| &pipeline.params);
+    let missing = needed.filter(|(name, param)| param.default.is_none() && !given.contains_key(*name));
+    problems.extend(missing.map(|(name, _)| format!("{} has no default, so it must be given", quote(name))));
     let mut seen = BTreeSet::new();
     problems.retain(|problem| seen.insert(problem.clone()));
     if problems.is_empty() {
@@ -138,12 +142,8 @@ fn unknown_param(name: &str, pipelines: &[&Pipeline]) -> String {
     format!("there is no param {}; {hint}", quote(name))
 }
 
-fn problem(name: &str, param: &Param, given: &GivenParams) -> Option<String> {
-    match given.get(name) {
-        Some(value) => param.kind.check(value).err().map(|problem| format!("{} {problem}", quote(name))),
-        None if param.default.is_none() => Some(format!("{} has no default, so it must be given", quote(name))),
-        None => None,
-    }
+fn invalid_value(name: &str, param: &Param, given: &GivenParams) -> Option<String> {
+    param.kind.check(given.get(name)?).err().map(|problem| format!("{} {problem}", quote(name)))
 }
 
 #[cfg(test)]
@@ -171,14 +171,14 @@ mod tests {
     }
 
     fn problems(given: &[(&str, &str)]) -> Vec<String> {
-        let checked = check(&[&pipeline()], &event(given));
+        let checked = check(&[&pipeline()], &[&pipeline()], &event(given));
         checked.err().map(|reason| reason.parts.into_iter().map(|part| part.message).collect()).unwrap_or_default()
     }
 
     #[test]
     fn given_values_take_precedence_over_defaults_and_keep_their_text() {
         let (pipeline, event) = (pipeline(), event(&[("level", "minor"), ("note", "a $(b)")]));
-        assert_eq!(check(&[&pipeline], &event), Ok(()));
+        assert_eq!(check(&[&pipeline], &[&pipeline], &event), Ok(()));
         let values = values(&pipeline, &event);
         let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(values, [("count", "1.10"), ("dry-run", "false"), ("level", "minor"), ("note", "a $(b)")]);
@@ -189,6 +189,7 @@ mod tests {
     fn unknown_invalid_and_missing_values_are_all_reported() {
         assert_eq!(problems(&[("note", "")]), [] as [&str; 0]);
         assert_eq!(problems(&[]), ["`note` has no default, so it must be given"]);
+        assert_eq!(check(&[&pipeline()], &[], &event(&[])), Ok(()), "the pipeline does not run");
         let given = [("note", "n"), ("levle", "x"), ("count", "1e3"), ("dry-run", "yes"), ("level", "major")];
         assert_eq!(
             problems(&given),
@@ -208,7 +209,7 @@ mod tests {
         let mut push = event(&[]);
         push.cause = serde_json::from_value(json!({ "kind": "tag", "name": "v1", "object": null })).unwrap();
         let pipeline = pipeline();
-        assert_eq!(check(&[&pipeline], &push), Ok(()));
+        assert_eq!(check(&[&pipeline], &[&pipeline], &push), Ok(()));
         assert_eq!(values(&pipeline, &push)["note"], "");
     }
 
