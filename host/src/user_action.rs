@@ -135,20 +135,7 @@ async fn cancel(app: &App, build: &Build, by: &Principal) -> Result<(), ActionEr
         let reason = Reason::new(ReasonCode::Cancelled, format!("cancelled by {}", by.id()));
         return Ok(app.store.end_unprepared(build.id, Status::Killed, reason, now).await?);
     }
-    let open: Vec<StageId> = stages.iter().filter(|stage| !stage.status.is_over()).map(Stage::id).collect();
-    if open.is_empty() {
-        return Err(ActionError::Over { build: build.label(), status: build.status });
-    }
-    for id in open {
-        let by = by.id().to_owned();
-        let change = move |stage: &mut Stage| match user_action::cancel(stage, &by, now) {
-            // The stage ended after it was read: nothing is left to stop.
-            Ok(()) | Err(user_action::ActionRefused::AlreadyFinished(_)) => Ok(()),
-            Err(refused) => Err(StoreError::Conflict(refused.to_string())),
-        };
-        app.store.change_stage(id, now, change).await?;
-    }
-    Ok(())
+    if app.store.cancel_stages(build, by.id(), now).await? { Ok(()) } else { Err(ActionError::Over(build.status)) }
 }
 
 /// The stage that an approval or a refusal is for.

@@ -400,7 +400,7 @@ async fn a_stage_that_makes_progress_survives_repeated_server_crashes() {
     beespace.wait_until_finished(REPO, 1).await.unwrap();
 }
 
-fn asking(folder: &tempfile::TempDir, name: &str) -> String {
+pub(crate) fn asking(folder: &tempfile::TempDir, name: &str) -> String {
     let path = folder.path().join("asks.wasm");
     std::fs::write(&path, beespace_tests::guest_build::approval_guest(1)).unwrap();
     format!("[[policy]]\nname = \"{name}\"\nplugin = \"{}\"\n", path.display())

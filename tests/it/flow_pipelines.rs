@@ -1,11 +1,13 @@
 //! Builds with several pipelines: documents of one file, and files of `.beespace/`.
 
+use beespace::store::Queue;
 use beespace::store::build::Builds as _;
 use beespace_core::build::{Build, Stage};
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
+use beespace_tests::gogs::FakeGogs;
 
-use crate::flow::world;
+use crate::flow::{asking, world};
 
 const REPO: &str = "ada/hive";
 
@@ -84,4 +86,122 @@ async fn a_build_without_any_matching_pipeline_is_skipped_with_all_reasons() {
     let text = build.reason.unwrap().to_string();
     assert!(text.starts_with("no pipeline runs for this event: one: "), "{text}");
     assert!(text.contains("two: ") && text.contains("expected tag"), "{text}");
+}
+
+/// A pipeline with one step.
+fn pipeline(name: &str, rest: &str, env: &str) -> String {
+    format!("name: {name}\n{rest}steps: [{{ name: a, image: busybox, env: {{ {env} }} }}]\n---\n")
+}
+
+async fn push(gogs: &FakeGogs, pipelines: &[String]) {
+    gogs.push(REPO, "main", &[(".beespace.yml", &pipelines.concat())], "A graph").await.unwrap();
+}
+
+async fn wait_for_stage(beespace: &Beespace, name: &str, wanted: impl Fn(&Stage) -> bool) -> Stage {
+    let look = async || {
+        let Some(build) = beespace.build(REPO, 1)? else { return Ok(None) };
+        let read = beespace.app.store.read()?;
+        Ok(read.stages(build.id)?.into_iter().find(|stage| stage.pipeline.name == name && wanted(stage)))
+    };
+    beespace.wait_for(&format!("stage {name}"), look).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_starts_when_all_that_it_needs_have_finished() {
+    let (gogs, beespace) = world("capacity = 4\n").await;
+    let deploy = pipeline("deploy", "needs: [lint, test]\n", "");
+    push(&gogs, &[deploy, pipeline("lint", "", ""), pipeline("test", "needs: lint\n", "")]).await;
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Success, "{build:#?}");
+    let stages = stages(&beespace, &build);
+    let [deploy, lint, test] = &stages[..] else { panic!("{stages:#?}") };
+    assert!(test.started_at >= lint.finished_at && deploy.started_at >= test.finished_at);
+    let api = beespace.admin().unwrap().get("/api/v1/repositories/ada/hive/builds/1").await.unwrap().json().unwrap();
+    assert_eq!(api["stages"][0]["needs"], serde_json::json!([2, 3]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_stage_names_what_it_waits_for_and_a_cancelled_build_ends_it() {
+    let (gogs, beespace) = world("capacity = 4\n").await;
+    let always = "needs: [deploy]\nwhen: { status: [success, failure] }\n";
+    push(&gogs, &[pipeline("test", "", "SLEEP: 60s"), pipeline("deploy", "needs: [test]\n", ""), pipeline("chat", always, "")])
+        .await;
+    wait_for_stage(&beespace, "test", |stage| stage.status == Status::Running).await;
+    let deploy = wait_for_stage(&beespace, "deploy", |stage| stage.reason.is_some()).await;
+    assert_eq!((deploy.status, &*reason(&deploy)), (Status::Pending, "waiting for test"));
+    assert_eq!(beespace.app.store.read().unwrap().queue_length(Queue::Run).unwrap(), 1, "only what can run is queued");
+
+    let cancelled = beespace.admin().unwrap().post("/api/v1/repositories/ada/hive/builds/1/cancel", &serde_json::json!({})).await;
+    assert!(cancelled.unwrap().status.is_success());
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    let stages = stages(&beespace, &build);
+    assert!(stages.iter().all(|stage| stage.status == Status::Killed), "{:?}", outcomes(&stages));
+    assert!(stages[1..].iter().all(|stage| stage.started_at.is_none()), "the end of one stage started another");
+    assert_eq!(reason(&stages[2]), "cancelled by admin");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_pipeline_skips_those_that_need_it_unless_they_want_failures() {
+    let (gogs, beespace) = world("capacity = 4\n").await;
+    push(
+        &gogs,
+        &[
+            pipeline("test", "", "EXIT_CODE: \"1\""),
+            pipeline("other", "when: { branch: release }\nneeds: [test]\n", ""),
+            pipeline("deploy", "needs: [test]\n", ""),
+            pipeline("announce", "needs: [deploy]\n", ""),
+            pipeline("repair", "needs: [deploy]\nwhen: { status: failure }\n", ""),
+            pipeline("docs", "needs: [other]\n", ""),
+        ],
+    )
+    .await;
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    let stages = stages(&beespace, &build);
+    let expected = [
+        ("test", Status::Failure),
+        ("other", Status::Skipped),
+        ("deploy", Status::Skipped),
+        ("announce", Status::Skipped),
+        ("repair", Status::Success),
+        ("docs", Status::Success),
+    ];
+    assert_eq!(outcomes(&stages), expected);
+    assert_eq!(reason(&stages[3]), "test did not succeed");
+    assert!(stages[3].steps.iter().all(|step| step.status == Status::Skipped));
+    assert_eq!(build.status, Status::Failure);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_before_the_needs_have_finished_does_not_start_the_stage() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gogs, beespace) = world(&format!("capacity = 4\n{}", asking(&folder, "asks"))).await;
+    push(&gogs, &[pipeline("test", "", ""), pipeline("deploy", "needs: [test]\n", "")]).await;
+    let approve = async |name: &str| {
+        let stage = wait_for_stage(&beespace, name, |stage| stage.status == Status::Blocked).await;
+        let answer = serde_json::json!({ "stage": stage.number.0, "subject": stage.approvals[0].subject.to_string() });
+        let path = "/api/v1/repositories/ada/hive/builds/1/approve";
+        let approved = beespace.admin().unwrap().post(path, &answer).await.unwrap();
+        assert!(approved.status.is_success(), "{approved:?}");
+    };
+    approve("deploy").await;
+    let deploy = wait_for_stage(&beespace, "deploy", |stage| stage.status == Status::Pending).await;
+    assert_eq!(reason(&deploy), "waiting for test");
+    approve("test").await;
+    assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stages_of_a_build_obey_the_share_of_their_repository() {
+    let (gogs, beespace) = world("capacity = 3\n[limits]\nrepository_capacity = 2\n").await;
+    let sleeping: Vec<String> = ["a", "b", "c"].iter().map(|name| pipeline(name, "", "SLEEP: 60s")).collect();
+    push(&gogs, &sleeping).await;
+    for name in ["a", "b"] {
+        wait_for_stage(&beespace, name, |stage| stage.status == Status::Running).await;
+    }
+    let third = wait_for_stage(&beespace, "c", |_| true).await;
+    assert_eq!((third.status, beespace.app.config.engine.capacity.get()), (Status::Pending, 3), "a slot is free");
+    assert_eq!(reason(&third), "waiting for a free slot (capacity: 3, 2 per repository)");
+    let cancelled = beespace.admin().unwrap().post("/api/v1/repositories/ada/hive/builds/1/cancel", &serde_json::json!({})).await;
+    assert!(cancelled.unwrap().status.is_success());
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
 }

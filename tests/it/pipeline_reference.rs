@@ -76,6 +76,7 @@ fn the_schema_accepts_what_the_reader_accepts() {
         with(json!({ "when": [{ "branch": "main" }, { "paths": ["a", "b"] }], "timeout": "1h30m", "x-any": [1] })),
         with(json!({ "clone": false, "env": { "A": 1, "B": true, "C": "", "D": { "from_secret": "d-1.x_y" } } })),
         with(json!({ "clone": { "depth": 0 } })),
+        with(json!({ "needs": [], "when": [{ "branch": "main" }, { "status": ["success", "failure"] }] })),
         with(json!({ "when": { "cron": "nightly" }, "schedules": [{ "name": "nightly", "cron": "@daily", "zone": "UTC" }] })),
         with(json!({ "when": { "tag": "v*", "ref": "refs/tags/**", "target": ["production", "!test"] } })),
         with(
@@ -105,7 +106,7 @@ fn the_schema_accepts_what_the_reader_accepts() {
         with(json!({ "branch": "main" })),
         with(json!({ "when": "push" })),
         with(json!({ "when": {} })),
-        with(json!({ "when": [{ "branch": "main" }, { "status": "failure" }] })),
+        with(json!({ "needs": { "lint": true } })),
         with(json!({ "timeout": "10" })),
         with(json!({ "clone": { "depth": -1 } })),
         with(json!({ "when": { "event": "cron" }, "schedules": [{ "name": "nightly" }] })),

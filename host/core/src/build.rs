@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Claim, Event, EventKind};
 use crate::exit::Exit;
 use crate::ids::{BuildId, DecisionId, DeliveryId, Sha, StageId, StageNumber, StepNumber};
+use crate::pipeline::eval_when::StartsOn;
 use crate::pipeline::substitution::Values;
 use crate::pipeline::{Pipeline, Place};
 use crate::plan::StepPlan;
@@ -217,6 +218,15 @@ pub struct Stage {
     /// Where the pipeline comes from.
     #[serde(default)]
     pub place: Place,
+    /// The stages of the build that must finish before this one starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<StageNumber>,
+    /// The results of those stages after which it starts.
+    #[serde(default)]
+    pub starts_on: StartsOn,
+    /// Whether it still waits for those stages. Until then it is not queued.
+    #[serde(default)]
+    pub waits_for_needs: bool,
     pub status: Status,
     pub reason: Option<Reason>,
     /// Conditions of its `when` that could not be checked and therefore count as met.
@@ -251,6 +261,9 @@ impl Stage {
             number: id.stage,
             pipeline,
             place: Place::default(),
+            needs: Vec::new(),
+            starts_on: StartsOn::default(),
+            waits_for_needs: false,
             status: Status::Pending,
             reason: None,
             remarks: Vec::new(),
@@ -271,6 +284,12 @@ impl Stage {
     #[must_use]
     pub fn id(&self) -> StageId {
         StageId { build: self.build, stage: self.number }
+    }
+
+    /// The name of its pipeline.
+    #[must_use]
+    pub fn title(&self) -> String {
+        self.pipeline.name.clone()
     }
 
     /// The step with this number, if the stage has one.

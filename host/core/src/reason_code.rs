@@ -156,7 +156,9 @@ reason_codes! {
     WhenCron "when-cron" "The schedule does not match." "";
     WhenPaths "when-paths" "No changed path matches." "";
     WhenPathsUnknown "when-paths-unknown" "The changed paths are unknown, so `paths` counts as matched." "";
-    NothingFailed "nothing-failed" "The step runs only after a failure, and nothing has failed." "";
+    NothingFailed "nothing-failed" "The step or pipeline runs only after a failure, and nothing has failed." "";
+    NeedsFailed "needs-failed" "A pipeline that this one needs, directly or through others, did not succeed."
+        "Fix the needed pipeline, or give this one `when: { status: [success, failure] }`.";
     EarlierFailure "earlier-failure" "An earlier step did not succeed."
         "Fix the earlier step, or give this one `when: { status: [success, failure] }`.";
 
@@ -177,7 +179,7 @@ reason_codes! {
     Capacity "capacity" "The stage waits for a free slot: `[engine] capacity` or `[limits] repository_capacity` is reached." "";
     NoEngine "no-engine" "No engine has the platform or the labels that the pipeline asks for."
         "Change `platform` or `labels`, or ask an administrator to set `[engine] labels`.";
-    WaitingForNeeds "waiting-for-needs" "The step waits for the steps that it needs." "";
+    WaitingForNeeds "waiting-for-needs" "The step or stage waits for those that it needs." "";
     PlanningFailed "planning-failed" "The step has no plan: its step type failed."
         "See the reason. If it names an internal error, report it.";
     StepTypeFailed "step-type-failed" "The step type failed after a round." "";

@@ -138,9 +138,7 @@ pub fn cancel(stage: &mut Stage, by: &str, now: Timestamp) -> Result<(), ActionR
     if stage.status.is_over() {
         return Err(ActionRefused::AlreadyFinished(stage.status));
     }
-    if stage.cancel_requested.is_none() {
-        stage.cancel_requested = Some(CancelRequest { by: by.to_owned(), at: now });
-    }
+    request_cancel(stage, by, now);
     let reason = Reason::new(ReasonCode::Cancelled, format!("cancelled by {by}"));
     if stage.status == Status::Running {
         stage.reason = Some(Reason::new(ReasonCode::Cancelling, format!("cancelled by {by}; the containers are being stopped")));
@@ -154,6 +152,13 @@ pub fn cancel(stage: &mut Stage, by: &str, now: Timestamp) -> Result<(), ActionR
 pub fn skip(stage: &mut Stage, reason: &Reason, now: Timestamp) {
     if !stage.status.is_over() {
         finish(stage, Status::Skipped, reason, now);
+    }
+}
+
+/// Records the request to cancel a stage that is not over. From then on nothing of it starts.
+pub fn request_cancel(stage: &mut Stage, by: &str, now: Timestamp) {
+    if !stage.status.is_over() && stage.cancel_requested.is_none() {
+        stage.cancel_requested = Some(CancelRequest { by: by.to_owned(), at: now });
     }
 }
 

@@ -141,6 +141,9 @@ pub struct StageBody {
     pub number: u16,
     /// Its name in the pipeline file.
     pub name: String,
+    /// The numbers of the stages that must finish before it starts.
+    #[serde(default)]
+    pub needs: Vec<u16>,
     /// One of the statuses of a build.
     pub status: String,
     /// The reason for the status, if there is one.
@@ -322,7 +325,8 @@ impl StageBody {
         let approvals = stage.approvals.iter().map(|approval| ApprovalBody::new(stage, approval, caused_by, now));
         Self {
             number: stage.number.0,
-            name: stage.pipeline.name.clone(),
+            name: stage.title(),
+            needs: stage.needs.iter().map(|number| number.0).collect(),
             status: stage.display_status().to_string(),
             reason: stage.reason.clone(),
             remarks: stage.remarks.clone(),

@@ -91,7 +91,8 @@ async fn reevaluate_stage(app: &App, build: &Build, change_set: &ChangeSet, stag
     // The remarks about `when` stay: the event is the same. Those about limits are new.
     let kept = stage.remarks.into_iter().filter(|remark| remark.code != ReasonCode::TimeoutLowered);
     let remarks = kept.chain(again.remarks).collect();
-    let again = Stage { created_at: stage.created_at, place: stage.place, remarks, ..again };
+    let Stage { created_at, place, needs, starts_on, .. } = stage;
+    let again = Stage { created_at, place, needs, starts_on, remarks, ..again };
     store_decisions(app, id, decisions, move |stage| {
         // A person may have cancelled the stage during the evaluation.
         if stage.status == Status::Pending && stage.cancel_requested.is_none() {

@@ -4,7 +4,7 @@ use beespace_core::build::{Build, PipelineFile, Stage};
 use beespace_core::diagnostic::Diagnostic;
 use beespace_core::event::Event;
 use beespace_core::ids::{StageId, StageNumber};
-use beespace_core::pipeline::eval_when::{Facts, pipelines_match};
+use beespace_core::pipeline::eval_when::{Facts, PipelineMatch, pipelines_match};
 use beespace_core::pipeline::substitution::Path;
 use beespace_core::pipeline::{self, ParsedPipeline, Pipeline, PullRequestCheckout, SourceFile, When};
 use beespace_core::policy::Decision;
@@ -24,10 +24,10 @@ use crate::store::StoreError;
 /// Stages of a build that are planned at once. Each of them plans several steps at once.
 const PLANNED_AT_ONCE: usize = 4;
 
-/// A pipeline, and whether it runs: the remarks about its conditions, or the reason why it does not.
+/// A pipeline, and whether it runs, or the reason why it does not.
 pub(super) struct MatchedPipeline {
     parsed: ParsedPipeline,
-    pub(super) answer: Result<Vec<Reason>, Reason>,
+    pub(super) answer: Result<PipelineMatch, Reason>,
 }
 
 impl MatchedPipeline {
@@ -147,10 +147,11 @@ pub(super) async fn plan_all(
     pipelines: Vec<MatchedPipeline>,
     change_set: &ChangeSet,
 ) -> (Vec<Stage>, Vec<Decision>) {
+    let all_needs: Vec<Vec<StageNumber>> = pipelines.iter().map(|matched| needed_stages(&pipelines, matched)).collect();
     let mut plans = Vec::with_capacity(pipelines.len());
-    for (matched, number) in pipelines.into_iter().zip(1..) {
+    for ((matched, needs), number) in pipelines.into_iter().zip(all_needs).zip(1..) {
         let id = StageId { build: build.id, stage: StageNumber(number) };
-        plans.push(plan(app, build, id, matched, change_set).boxed());
+        plans.push(plan(app, build, id, (matched, needs), change_set).boxed());
     }
     let planned: Vec<_> = stream::iter(plans).buffered(PLANNED_AT_ONCE).collect().await;
     let (stages, decisions): (Vec<Stage>, Vec<Vec<Decision>>) = planned.into_iter().unzip();
@@ -166,7 +167,7 @@ async fn plan(app: &App, build: &Build, id: StageId, matched: MatchedPipeline, c
         }
         Err(reason) => (skipped_stage(id, parsed.pipeline, reason), Vec::new()),
     };
-    (Stage { place: parsed.place, ..stage }, decisions)
+    (Stage { place: parsed.place, needs, ..stage }, decisions)
 }
 
 /// The stage of a pipeline that does not run for the event.

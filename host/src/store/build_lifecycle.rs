@@ -108,7 +108,7 @@ impl Write<'_> {
         }
         for stage in stages {
             self.put_stage(stage)?;
-            if stage.status == Status::Pending {
+            if stage.status == Status::Pending && !stage.waits_for_needs {
                 let fairness_key = FairnessKey::of_repository(build.event.repository.id);
                 self.enqueue(Queue::Run, &key_of_stage(stage.id()), fairness_key, DueTime::now(now))?;
             }
@@ -152,10 +152,11 @@ impl Write<'_> {
         Ok(None)
     }
 
-    /// Derives the build's status and reason from its stages, and finishes the build if all of them have finished.
+    /// Releases the stages whose needs have finished, derives the build's status and reason from its stages, and finishes the
+    /// build if all of them have finished.
     pub(super) fn refresh_build(&self, id: BuildId, now: Timestamp) -> Result<(), StoreError> {
         let mut build = self.build(id)?.ok_or(StoreError::NotFound("build"))?;
-        let stages = self.stages(id)?;
+        let stages = self.release_stages(&build, now)?;
         (build.status, build.reason) = stage_graph::status(&stages, &build.event.sender.stable_id(), now);
         build.started_at = stages.iter().filter_map(|stage| stage.started_at).min();
         if !build.status.is_over() {

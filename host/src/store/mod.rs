@@ -12,6 +12,7 @@
 //! | [`instance`] | the instance's id, its key, and the format of the store |
 //! | [`notice`], [`suspended`], [`outbox`] | notices in the order of delivery, suspended notifiers, attempts to send |
 //! | [`build`], [`build_lifecycle`], [`stage`] | rows of builds and stages; the transitions of both |
+//! | [`release`] | stages that wait for others |
 //! | the others | one file per family of tables |
 //!
 //! A transaction that changes state also writes the queue rows that the change causes. A `kill -9` at any point therefore loses
@@ -31,6 +32,7 @@ pub mod outbox;
 pub mod pull_request;
 pub mod queue;
 mod queue_name;
+mod release;
 pub mod repository;
 pub mod retention;
 pub mod row;

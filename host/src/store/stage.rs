@@ -14,13 +14,14 @@ use super::transaction::Write;
 use super::{Queue, Store, StoreError};
 
 /// A stage before and after a change.
-struct StageChange<'s> {
-    old: &'s Stage,
-    new: &'s Stage,
+pub(super) struct StageChange<'s> {
+    pub(super) old: &'s Stage,
+    pub(super) new: &'s Stage,
 }
 
 impl Write<'_> {
-    /// Changes one stage and updates everything that depends on it: the run queue, the build, the outbox.
+    /// Changes one stage and updates everything that depends on it: the run queue, the stages that need it, the build, the
+    /// outbox.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::Conflict`] from `change`, or if it would change the status of a finished stage.
@@ -69,6 +70,8 @@ impl Write<'_> {
         let &StageChange { old, new } = change;
         let (key, fairness_key) = (key_of_stage(new.id()), FairnessKey::of_repository(repository));
         match new.status {
+            // Approved before the stages that it needs have finished: the end of the last one queues it.
+            Status::Pending if new.waits_for_needs => Ok(()),
             Status::Pending if old.status == Status::Blocked => self.enqueue(Queue::Run, &key, fairness_key, DueTime::now(now)),
             // The stage ended while it waited for approval: the worker removes its containers.
             status if status.is_over() && old.awaiting_approval_since.is_some() => {
@@ -81,7 +84,7 @@ impl Write<'_> {
         }
     }
 
-    fn announce_changes(&self, repository: RepositoryId, change: &StageChange<'_>) {
+    pub(super) fn announce_changes(&self, repository: RepositoryId, change: &StageChange<'_>) {
         let &StageChange { old, new } = change;
         let id = new.id();
         if visible_state(old) != visible_state(new) {

@@ -17,8 +17,10 @@ pub(super) struct Reader {
     pub(super) spans: Spans,
     /// The substitutions in the file whose names are not checked yet.
     pub(super) used_paths: Vec<UsedPath>,
-    /// The paths of all substitutions in the file.
+    /// The paths of all substitutions in the document.
     pub(super) substitutions: BTreeSet<Path>,
+    /// The `needs` of the pipeline.
+    pub(super) pipeline_needs: Vec<(String, Span)>,
 }
 
 /// The entries of a map, with checked keys.
@@ -42,7 +44,13 @@ impl<'n> Fields<'n> {
 
 impl Reader {
     pub(super) fn new(diagnostics: Diagnostics) -> Self {
-        Self { diagnostics, spans: Spans::default(), used_paths: Vec::new(), substitutions: BTreeSet::new() }
+        Self {
+            diagnostics,
+            spans: Spans::default(),
+            used_paths: Vec::new(),
+            substitutions: BTreeSet::new(),
+            pipeline_needs: Vec::new(),
+        }
     }
 
     /// The entries of a map in which only `keywords` are allowed as keys.

@@ -44,6 +44,7 @@ pub(super) const PIPELINE: Keywords = Keywords {
     known: &[
         "name",
         "when",
+        "needs",
         "env",
         "timeout",
         "clone",
@@ -55,13 +56,13 @@ pub(super) const PIPELINE: Keywords = Keywords {
         "labels",
         "workspace",
     ],
-    planned: &["needs", "concurrency", "matrix", "volumes", "services"],
+    planned: &["concurrency", "matrix", "volumes", "services"],
     foreign: &[
         foreign("kind", "Drone", "remove `kind`: a Beespace file contains only pipelines"),
         foreign("type", "Drone", "remove `type`: every pipeline runs in containers"),
         foreign("trigger", "Drone", "use `when`"),
         foreign("environment", "Drone", "use `env`"),
-        foreign("depends_on", "Drone", "`needs` between pipelines is not supported yet: use `needs` of steps"),
+        foreign("depends_on", "Drone", "use `needs`"),
         foreign("node", "Drone", "use `labels`"),
         foreign(
             "image_pull_secrets",

@@ -68,6 +68,9 @@ pub struct Pipeline {
     /// `None`: the pipeline runs for [`eval_when::DEFAULT_EVENTS`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<When>,
+    /// Names of the pipelines of the build that must finish first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
     /// Variables of every step.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, EnvValue>,
@@ -286,7 +289,8 @@ pub struct Conditions {
     /// Names of schedules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cron: Option<Choice<String>>,
-    /// Only in a step: `success` (no counted failure so far) and `failure` (a counted failure so far).
+    /// In a step: `success` (no counted failure so far) and `failure` (a counted failure so far). In a pipeline the same about
+    /// the pipelines that it needs, directly or through others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Choice<Status>>,
 }

@@ -1,4 +1,4 @@
-//! The `needs` of steps: a dependency graph, which must have no cycle.
+//! The `needs` of steps: a dependency graph, which must have no cycle. Pipelines use the same search for cycles.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,31 +94,45 @@ impl Reader {
     }
 
     fn check_cycles(&mut self, steps: &[Step], spans: &BTreeMap<String, Span>, silent: &BTreeSet<String>) {
-        let mut waits: BTreeMap<&str, Vec<&str>> =
-            steps.iter().map(|step| (step.name.as_str(), step.needs.iter().map(String::as_str).collect())).collect();
-        while let Some(cycle) = next_cycle(&mut waits, steps) {
-            let way: Vec<String> = cycle.iter().chain(cycle.first()).map(|name| quote(name)).collect();
+        let order: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+        let needs = steps.iter().map(|step| (step.name.as_str(), step.needs.iter().map(String::as_str).collect()));
+        for cycle in cycles(needs.collect(), &order) {
             let span = cycle.first().and_then(|name| spans.get(*name)).copied();
-            let message = match cycle.as_slice() {
-                [name] => format!("step {} needs itself", quote(name)),
-                _ => format!("these steps need each other: {}", way.join(" needs ")),
-            };
+            let message = cycle_message("step", &cycle);
             let help = match cycle.iter().find(|name| silent.contains(**name)) {
                 Some(name) => format!("{} has no `needs`, so it waits for the step before it; add `needs: []`", quote(name)),
                 None if cycle.len() == 1 => "remove it from its `needs`".to_owned(),
                 None => "remove one of the `needs`".to_owned(),
             };
             self.diagnostics.add_with_help("cycle", span, message, help);
-            for name in cycle {
-                waits.remove(name);
-            }
         }
     }
 }
 
-/// A cycle among the steps in `waits`, beginning with its first step in the file. Steps that need no other step in `waits` are
-/// removed first.
-fn next_cycle<'s>(waits: &mut BTreeMap<&'s str, Vec<&'s str>>, steps: &'s [Step]) -> Option<Vec<&'s str>> {
+/// A cycle of steps or pipelines (`what`), in words.
+pub(super) fn cycle_message(what: &str, cycle: &[&str]) -> String {
+    let way: Vec<String> = cycle.iter().chain(cycle.first()).map(|name| quote(name)).collect();
+    match cycle {
+        [name] => format!("{what} {} needs itself", quote(name)),
+        _ => format!("these {what}s need each other: {}", way.join(" needs ")),
+    }
+}
+
+/// Cycles without a common member, each beginning with its first member in `order`. `waits` are names with the names that they
+/// need.
+pub(super) fn cycles<'s>(mut waits: BTreeMap<&'s str, Vec<&'s str>>, order: &[&'s str]) -> Vec<Vec<&'s str>> {
+    let mut cycles = Vec::new();
+    while let Some(cycle) = next_cycle(&mut waits, order) {
+        for name in &cycle {
+            waits.remove(name);
+        }
+        cycles.push(cycle);
+    }
+    cycles
+}
+
+/// A cycle in `waits`, beginning with its first member in `order`. Names that need no other one in `waits` are removed first.
+fn next_cycle<'s>(waits: &mut BTreeMap<&'s str, Vec<&'s str>>, order: &[&'s str]) -> Option<Vec<&'s str>> {
     loop {
         let done: Vec<&str> =
             waits.iter().filter(|(_, needs)| !needs.iter().any(|need| waits.contains_key(need))).map(|(name, _)| *name).collect();
@@ -129,14 +143,14 @@ fn next_cycle<'s>(waits: &mut BTreeMap<&'s str, Vec<&'s str>>, steps: &'s [Step]
             waits.remove(name);
         }
     }
-    let mut way: Vec<&str> = vec![steps.iter().map(|step| step.name.as_str()).find(|name| waits.contains_key(name))?];
-    // Every remaining step needs a remaining step, so following the needs must return to a visited step.
+    let mut way: Vec<&str> = vec![order.iter().copied().find(|name| waits.contains_key(name))?];
+    // Every remaining name needs a remaining one, so following the needs must return to a visited step.
     loop {
         let next = way.last().and_then(|last| waits.get(last)?.iter().copied().find(|need| waits.contains_key(need)))?;
         if let Some(start) = way.iter().position(|name| *name == next) {
             let mut cycle = way.split_off(start);
-            let order = |name: &str| steps.iter().position(|step| step.name == name);
-            let first = (0..cycle.len()).min_by_key(|index| cycle.get(*index).and_then(|name| order(name)))?;
+            let position = |name: &str| order.iter().position(|other| *other == name);
+            let first = (0..cycle.len()).min_by_key(|index| cycle.get(*index).and_then(|name| position(name)))?;
             cycle.rotate_left(first);
             return Some(cycle);
         }

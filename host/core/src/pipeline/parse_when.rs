@@ -15,15 +15,8 @@ const MAX_GLOB: usize = 256;
 /// Most globs or keywords of one condition.
 const MAX_CHOICES: usize = 100;
 
-/// The owner of a `when`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
-    Pipeline,
-    Step,
-}
-
 impl Reader {
-    pub(super) fn when(&mut self, entry: &MapEntry, scope: Scope, path: &YamlPath) -> Option<When> {
+    pub(super) fn when(&mut self, entry: &MapEntry, path: &YamlPath) -> Option<When> {
         const EXPECTED: &str = "`when` to be a map of conditions, or a list of such maps";
         let path = path.child("when");
         path.record(&mut self.spans, entry.value.span);
@@ -47,17 +40,12 @@ impl Reader {
             if matches!(&node.value, Value::Map(entries) if entries.is_empty()) {
                 self.diagnostics.add("bad-value", node.span, "the `when` has no conditions: add one, or remove it");
             }
-            all.push(self.conditions(fields, scope, &path));
+            all.push(self.conditions(fields, &path));
         }
         Some(When(all))
     }
 
-    fn conditions(&mut self, fields: Fields<'_>, scope: Scope, path: &YamlPath) -> Conditions {
-        if let (Scope::Pipeline, Some(status)) = (scope, fields.get("status")) {
-            let message = "`status` is allowed only in the `when` of a step: no step has finished when a pipeline starts";
-            self.diagnostics.add("bad-value", status.key_span, message);
-        }
-        let status = fields.get("status").filter(|_| scope == Scope::Step);
+    fn conditions(&mut self, fields: Fields<'_>, path: &YamlPath) -> Conditions {
         Conditions {
             event: fields.get("event").and_then(|entry| self.choice(entry, path, (Self::event_kind, Self::event_kind))),
             branch: fields.get("branch").and_then(|entry| self.choice(entry, path, (Self::branch_glob, Self::branch_glob))),
@@ -66,7 +54,7 @@ impl Reader {
             paths: fields.get("paths").and_then(|entry| self.choice(entry, path, (Self::path_glob, Self::path_glob))),
             target: fields.get("target").and_then(|entry| self.choice(entry, path, (Self::glob, Self::glob))),
             cron: fields.get("cron").and_then(|entry| self.choice(entry, path, (Self::glob, Self::glob))),
-            status: status.and_then(|entry| self.choice(entry, path, (Self::status, Self::status))),
+            status: fields.get("status").and_then(|entry| self.choice(entry, path, (Self::status, Self::status))),
         }
     }
 

@@ -7,12 +7,11 @@ use super::decode::Reader;
 use super::diagnostics::Diagnostics;
 use super::files::{SourceFile, default_name};
 use super::keywords::{CLONE, PIPELINE};
-use super::parse_when::Scope;
 use super::spans::{Place, Spans, YamlPath};
 use super::step::{first_key_span, name_problem};
 use super::substitution::Path;
-use super::yaml::{self, Node, Scalar, Value};
-use super::{CloneOptions, Pipeline, PullRequestCheckout};
+use super::yaml::{self, MapEntry, Node, Scalar, Value};
+use super::{CloneOptions, Pipeline, PullRequestCheckout, When, eval_when};
 use crate::diagnostic::Span;
 
 /// A pipeline that was read without regard to the others.
@@ -26,6 +25,8 @@ pub(super) struct Draft {
     pub(super) name_span: Span,
     /// Whether its file gives it a name.
     pub(super) is_named: bool,
+    /// The names of pipelines that must finish first. They are checked when all pipelines are known.
+    pub(super) needs: Vec<(String, Span)>,
 }
 
 /// Reads the documents of one file, with all problems of the file. `index` is its place among the files.
@@ -85,7 +86,8 @@ impl Reader {
             let help = "rename the file, or add a `name` to its pipeline";
             self.diagnostics.add_with_help("bad-value", name_span, format!("{problem} (the name of the file)"), help);
         }
-        Some(Draft { pipeline: pipeline?, spans, substitutions, place, name_span, is_named: written_name.is_some() })
+        let needs = std::mem::take(&mut self.pipeline_needs);
+        Some(Draft { pipeline: pipeline?, spans, substitutions, place, name_span, is_named: written_name.is_some(), needs })
     }
 
     fn pipeline(&mut self, root: &Node, default_name: &str) -> Option<Pipeline> {
@@ -120,15 +122,17 @@ impl Reader {
                 Vec::new()
             }
         };
+        self.pipeline_needs = fields.get("needs").map(|entry| self.needs(entry, "pipeline", &path)).unwrap_or_default();
         let params = fields.get("params").map(|entry| self.params(entry, &path)).unwrap_or_default();
         let param_names: Vec<&str> = params.keys().map(String::as_str).collect();
         self.check_used_paths(&DeclaredNames { steps: &steps, params: &param_names, ..DeclaredNames::default() });
-        let when = fields.get("when").and_then(|entry| self.when(entry, Scope::Pipeline, &path));
+        let when = fields.get("when").and_then(|entry| self.when_of_pipeline(entry, &path));
         let schedules = fields.get("schedules").map(|entry| self.schedules(entry, &params, when.as_ref(), &path));
         Some(Pipeline {
             name: name.unwrap_or_else(|| default_name.to_owned()),
             when,
             schedules: schedules.unwrap_or_default(),
+            needs: Vec::new(),
             env: fields.get("env").map(|entry| self.env(entry, &path)).unwrap_or_default(),
             timeout: fields.get("timeout").and_then(|entry| self.duration(entry, &path)),
             params,
@@ -138,6 +142,15 @@ impl Reader {
             clone: fields.get("clone").map(|entry| self.clone_options(&entry.value, &path)).unwrap_or_default(),
             steps,
         })
+    }
+
+    fn when_of_pipeline(&mut self, entry: &MapEntry, path: &YamlPath) -> Option<When> {
+        let when = self.when(entry, path)?;
+        if self.pipeline_needs.is_empty() && eval_when::needs_failure(&when) {
+            let message = "the pipeline needs no other pipeline, so `status: failure` never matches";
+            self.diagnostics.add_with_help("bad-value", entry.value.span, message, "add `needs`, or remove `status`");
+        }
+        Some(when)
     }
 
     fn clone_options(&mut self, node: &Node, path: &YamlPath) -> CloneOptions {

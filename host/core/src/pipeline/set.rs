@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Pipeline;
-use super::diagnostics::{Diagnostics, quote};
+use super::diagnostics::{Diagnostics, did_you_mean, quote};
 use super::files::{FOLDER, SourceFile};
+use super::needs::{cycle_message, cycles};
 use super::read::{Draft, read_file};
 use super::spans::{Place, Spans};
 use super::substitution::Path;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Span};
 
 /// Most stages of a build.
 pub const MAX_STAGES: usize = 1_000;
@@ -49,6 +50,10 @@ pub fn read_files(files: &[SourceFile<'_>]) -> Result<Vec<ParsedPipeline>, Vec<D
         drafts.extend(read);
     }
     check_names(&drafts, files, &mut problems);
+    // A pipeline that could not be read may have the name that another one needs.
+    if problems.iter().all(Diagnostics::is_empty) {
+        resolve_needs(&mut drafts, &mut problems);
+    }
     check_sizes(&drafts, &mut problems);
     if drafts.is_empty() || problems.iter().any(|problems| !problems.is_empty()) {
         return Err(all_diagnostics(problems));
@@ -83,6 +88,48 @@ fn check_names(drafts: &[Draft], files: &[SourceFile<'_>], problems: &mut [Diagn
         };
         problems.add_with_help("duplicate-name", draft.name_span, message, help);
     }
+}
+
+/// Fills in the `needs` of each pipeline. They must name other pipelines, and there must be no cycle.
+fn resolve_needs(drafts: &mut [Draft], problems: &mut [Diagnostics]) {
+    let names: BTreeSet<String> = drafts.iter().map(|draft| draft.pipeline.name.clone()).collect();
+    for draft in drafts.iter_mut() {
+        let Some(problems) = problems.get_mut(usize::from(draft.place.file)) else { continue };
+        for (need, span) in &draft.needs {
+            if !names.contains(need) {
+                unknown_pipeline(need, *span, &draft.pipeline, &names, problems);
+            } else if draft.pipeline.needs.contains(need) {
+                problems.add("duplicate-name", *span, format!("{} is listed twice in `needs`", quote(need)));
+            } else {
+                draft.pipeline.needs.push(need.clone());
+            }
+        }
+    }
+    let order: Vec<&str> = drafts.iter().map(|draft| draft.pipeline.name.as_str()).collect();
+    let needs = drafts.iter().map(|draft| {
+        let pipeline = &draft.pipeline;
+        (pipeline.name.as_str(), pipeline.needs.iter().map(String::as_str).collect())
+    });
+    for cycle in cycles(needs.collect(), &order) {
+        let first = drafts.iter().find(|draft| Some(&draft.pipeline.name.as_str()) == cycle.first());
+        let Some((draft, problems)) = first.and_then(|draft| Some((draft, problems.get_mut(usize::from(draft.place.file))?)))
+        else {
+            continue;
+        };
+        let help = if cycle.len() == 1 { "remove it from its `needs`" } else { "remove one of the `needs`" };
+        problems.add_with_help("cycle", draft.name_span, cycle_message("pipeline", &cycle), help);
+    }
+}
+
+fn unknown_pipeline(need: &str, span: Span, by: &Pipeline, names: &BTreeSet<String>, problems: &mut Diagnostics) {
+    let help = match did_you_mean(need, names.iter().map(String::as_str)) {
+        _ if by.steps.iter().any(|step| step.name == need) => {
+            "it is a step of this pipeline; the `needs` of a pipeline name other pipelines".to_owned()
+        }
+        Some(meant) => format!("did you mean {}?", quote(meant)),
+        None => "the `needs` of a pipeline name other pipelines of the repository".to_owned(),
+    };
+    problems.add_with_help("unknown-pipeline", span, format!("no pipeline is named {}", quote(need)), help);
 }
 
 /// The limits of a build. One message names the limit that was exceeded.

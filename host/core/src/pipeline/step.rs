@@ -5,7 +5,6 @@ use serde_json::Value as Json;
 use super::decode::{Fields, Reader};
 use super::diagnostics::quote;
 use super::keywords::{FOREIGN_FAILURES, FOREIGN_PULLS, STEP};
-use super::parse_when::Scope;
 use super::spans::YamlPath;
 use super::substitution::sample;
 use super::yaml::{MapEntry, Node, Value};
@@ -91,13 +90,13 @@ impl Reader {
             name: name.unwrap_or_default(),
             action: self.action(node, fields, path).unwrap_or_else(placeholder_action),
             env: fields.get("env").map(|entry| self.env(entry, path)).unwrap_or_default(),
-            when: fields.get("when").and_then(|entry| self.when(entry, Scope::Step, path)),
+            when: fields.get("when").and_then(|entry| self.when(entry, path)),
             needs: Vec::new(),
             timeout: fields.get("timeout").and_then(|entry| self.duration(entry, path)),
             failure: fields.get("failure").and_then(|entry| self.failure(entry, path)).unwrap_or_default(),
             retry: fields.get("retry").and_then(|entry| self.retry(entry, path)),
         };
-        let needs = fields.get("needs").map(|entry| self.needs(entry, path));
+        let needs = fields.get("needs").map(|entry| self.needs(entry, "step", path));
         let name_span = fields.get("name").map_or(node.span, |entry| entry.value.span);
         (!step.name.is_empty()).then_some(StepDraft { step, name_span, needs })
     }
@@ -114,13 +113,14 @@ impl Reader {
         None
     }
 
-    fn needs(&mut self, entry: &MapEntry, path: &YamlPath) -> Vec<(String, Span)> {
+    /// The names of the steps or pipelines (`what`) that must finish first.
+    pub(super) fn needs(&mut self, entry: &MapEntry, what: &str, path: &YamlPath) -> Vec<(String, Span)> {
         let path = path.child("needs");
         path.record(&mut self.spans, entry.value.span);
         if matches!(&entry.value.value, Value::List(items) if items.is_empty()) {
             return Vec::new();
         }
-        let texts = self.texts(&entry.value, "`needs` to be a list of step names").unwrap_or_default();
+        let texts = self.texts(&entry.value, &format!("`needs` to be a list of {what} names")).unwrap_or_default();
         let spans: Vec<Span> = texts.iter().map(|(node, _)| node.span).collect();
         self.record_items(texts, &path).into_iter().zip(spans).collect()
     }
