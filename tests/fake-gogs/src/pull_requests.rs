@@ -20,6 +20,9 @@ impl FakeGogs {
         let mut copy = git::command(&self.instance.home);
         copy.arg("-C").arg(&fork.path).args(["fetch", "--quiet"]).arg(&parent.path);
         git::output(copy.args(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"])).await?;
+        let mut head = git::command(&self.instance.home);
+        head.arg("-C").arg(&fork.path).args(["symbolic-ref", "HEAD"]);
+        git::output(head.arg(format!("refs/heads/{}", parent.default_branch))).await?;
         self.instance.update(|state| {
             let fork = state.repositories.iter_mut().find(|it| it.id == made.id).context("it was just made")?;
             fork.parent = Some(parent.id);
