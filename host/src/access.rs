@@ -110,6 +110,7 @@ rules! {
     GET "/-/notices" Admin;
     POST "/-/notices/{id}/retry" Admin;
 
+    GET "/schema/beespace.pipeline.v1.json" Anonymous;
     GET "/api/openapi.json" Reader;
     GET "/api/v1/user" Anonymous;
     GET "/api/v1/events" Reader;

@@ -1,61 +1,70 @@
-//! The reference of the pipeline file in `docs/` and its JSON schema name exactly the keys that the reader supports.
+//! The JSON schema of the pipeline file agrees with the reader.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use beespace_core::pipeline::{read, supported_keys};
+use beespace_core::pipeline::reference::{SCHEMA_PATH, documents_as_json, json_schema};
+use beespace_core::pipeline::{SourceFile, read, read_files};
 use serde_json::{Value, json};
 
-fn document(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
+use crate::flow;
+
+/// Problems that are visible in the form of a file alone.
+const STRUCTURAL: [&str; 4] = ["unknown-key", "missing-key", "foreign-word", "not-yet"];
 
 fn schema() -> Value {
-    serde_json::from_str(&document("pipeline.schema.json")).unwrap()
+    json_schema()
 }
 
-/// The first column of the table under a heading.
-fn documented(page: &str, heading: &str) -> BTreeSet<String> {
-    let section = page.split("\n## ").find(|section| section.lines().next() == Some(heading));
-    let section = section.unwrap_or_else(|| panic!("no section {heading:?}"));
-    let keys = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(key, _)| key.to_owned()));
-    keys.collect()
+fn cases() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pipeline");
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
-#[test]
-fn the_page_documents_every_key() {
-    let page = document("pipeline.md");
-    for (location, keys) in supported_keys() {
-        let heading = format!("I{}", &location[1..]);
-        let known: BTreeSet<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-        assert_eq!(documented(&page, &heading), known, "{heading}");
-    }
+/// The files of a golden case.
+fn files(case: &Path) -> Vec<(String, Vec<u8>)> {
+    let in_folder = fs::read_dir(case.join(".beespace")).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let paths: Vec<PathBuf> = in_folder.chain([case.join("pipeline.yml")]).filter(|path| path.exists()).collect();
+    paths.into_iter().map(|path| (path.display().to_string(), fs::read(path).unwrap())).collect()
 }
 
 #[test]
-fn the_schema_has_every_key() {
-    let schema = schema();
-    let properties = |pointer: &str| -> BTreeSet<String> {
-        let object = schema.pointer(pointer).and_then(Value::as_object).unwrap_or_else(|| panic!("{pointer}"));
-        object.keys().cloned().collect()
-    };
-    for (location, keys) in supported_keys() {
-        let pointer = match location {
-            "in a pipeline" => "/properties",
-            "in a step" => "/$defs/step/properties",
-            "in a `when`" => "/$defs/conditions/properties",
-            "in a condition" => "/$defs/patterns/anyOf/1/properties",
-            "in `clone`" => "/$defs/clone/properties",
-            "in `limits`" => "/$defs/limits/properties",
-            "in `retry`" => "/$defs/retry/properties",
-            "in the value of a variable" => "/$defs/secret/properties",
-            "in a param" => "/$defs/param/properties",
-            "in a schedule" => "/$defs/schedule/properties",
-            other => panic!("the schema has no place for keys {other}"),
-        };
-        assert_eq!(properties(pointer), keys.iter().map(|key| (*key).to_owned()).collect(), "{pointer}");
+fn the_schema_agrees_with_the_reader_about_every_golden_case() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let mut wrong = Vec::new();
+    let (mut accepted, mut refused) = (0, 0);
+    for case in cases() {
+        let files = files(&case);
+        let documents: Option<Vec<Vec<Value>>> =
+            files.iter().map(|(_, bytes)| documents_as_json(std::str::from_utf8(bytes).ok()?)).collect();
+        // Text that is not YAML has no form.
+        let Some(documents) = documents else { continue };
+        let documents: Vec<&Value> = documents.iter().flatten().filter(|document| !document.is_null()).collect();
+        let problems: Vec<String> =
+            documents.iter().flat_map(|one| validator.iter_errors(one)).map(|error| error.to_string()).collect();
+        let sources: Vec<SourceFile<'_>> = files.iter().map(|(path, bytes)| SourceFile { path, bytes }).collect();
+        let name = case.file_name().unwrap().to_string_lossy();
+        match read_files(&sources) {
+            Ok(_) if problems.is_empty() => accepted += 1,
+            Ok(_) => wrong.push(format!("{name} is valid, but the schema refuses it: {problems:?}")),
+            Err(found) if found.iter().any(|one| STRUCTURAL.contains(&one.code.as_str())) && !documents.is_empty() => {
+                refused += 1;
+                if problems.is_empty() {
+                    wrong.push(format!("{name} is invalid, but the schema accepts it: {found:?}"));
+                }
+            }
+            Err(_) => {}
+        }
     }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(accepted > 60 && refused > 20, "{accepted} accepted, {refused} refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_serves_the_schema_to_everybody() {
+    let (_gogs, beespace) = flow::world("").await;
+    let response = beespace.anonymous().get(&format!("/{SCHEMA_PATH}")).await.unwrap();
+    assert_eq!(response.json().unwrap(), schema());
 }
 
 #[test]

@@ -37,6 +37,7 @@ use std::sync::Arc;
 
 use axum::routing::get;
 use axum::{Json, Router};
+use beespace_core::pipeline::reference::{self, SCHEMA_PATH};
 use utoipa::OpenApi as _;
 use utoipa::openapi::{OpenApi, Server};
 use utoipa_axum::router::OpenApiRouter;
@@ -104,8 +105,11 @@ pub fn router(urls: &Urls) -> Router<Arc<App>> {
     let mut document = document();
     document.servers = Some(vec![Server::new(urls.home())]);
     let openapi = move || std::future::ready(Json(document.clone()));
+    let schema = reference::json_schema();
+    let schema = move || std::future::ready(Json(schema.clone()));
     routes
         .route("/api/openapi.json", get(openapi))
+        .route(&format!("/{SCHEMA_PATH}"), get(schema))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/version", get(health::version))

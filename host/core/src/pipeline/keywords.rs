@@ -265,6 +265,7 @@ pub(super) const FOREIGN_PULLS: &[ForeignKeyword] = &[
 ];
 
 /// The keywords of every kind of map.
+#[cfg(test)]
 pub(super) const ALL: &[Keywords] = &[PIPELINE, STEP, WHEN, CHOICE, CLONE, LIMITS, RETRY, SECRET, PARAM, SCHEDULE];
 
 #[cfg(test)]

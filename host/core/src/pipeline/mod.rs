@@ -19,6 +19,7 @@ mod parse_when;
 mod patterns;
 mod placement;
 mod read;
+pub mod reference;
 mod retry;
 mod set;
 mod spans;
@@ -51,11 +52,6 @@ pub use self::spans::{Place, Spans};
 pub use self::step::MAX_STEPS;
 pub use self::substitute::substitute;
 pub use self::yaml::{MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_TEXT};
-
-/// The keys that are supported, for documentation and editors: where they occur (`in a step`), and their names.
-pub fn supported_keys() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
-    keywords::ALL.iter().map(|keywords| (keywords.location, keywords.known))
-}
 
 /// Name of the schema of the normal form.
 pub const SCHEMA: &str = "beespace.pipeline/v1";

@@ -259,7 +259,7 @@ impl Reader {
 /// Whole numbers up to this are exact in every JSON reader (RFC 8259, section 6).
 const MAX_EXACT: i64 = (1 << 53) - 1;
 
-fn plain_json(text: &str) -> Json {
+pub(super) fn plain_json(text: &str) -> Json {
     match text {
         "true" => Json::Bool(true),
         "false" => Json::Bool(false),
