@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a call may take, in order of the attempts: a test tries again with more patience if this machine needed longer for a
 /// call that did not hang.
-const PATIENCE: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(240)];
+const PATIENCE: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(30), Duration::from_secs(120)];
 
 /// The shared engine behind a proxy that can be paused.
 async fn engine_behind_proxy(timeouts: Timeouts) -> (Docker, TcpProxy) {
