@@ -135,7 +135,10 @@ async fn cancel(app: &App, build: &Build, by: &Principal) -> Result<(), ActionEr
         let reason = Reason::new(ReasonCode::Cancelled, format!("cancelled by {}", by.id()));
         return Ok(app.store.end_unprepared(build.id, Status::Killed, reason, now).await?);
     }
-    if app.store.cancel_stages(build, by.id(), now).await? { Ok(()) } else { Err(ActionError::Over(build.status)) }
+    match app.store.cancel_stages(build, by.id(), now).await? {
+        true => Ok(()),
+        false => Err(ActionError::Over { build: build.label(), status: build.status }),
+    }
 }
 
 /// The stage that an approval or a refusal is for.

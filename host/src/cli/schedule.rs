@@ -3,9 +3,9 @@
 use clap::Subcommand;
 use reqwest::Method;
 
-use super::build_common::timestamp;
 use super::exit::{Exit, Failure};
 use super::start::{self, ParamArgs};
+use super::times::timestamp;
 use super::{Context, print_stderr, table};
 use crate::api::dto::BuildBody;
 use crate::api::schedule::{ScheduleBody, ScheduleSetBody};

@@ -6,7 +6,7 @@ use beespace_core::event::Event;
 use beespace_core::ids::{StageId, StageNumber};
 use beespace_core::pipeline::eval_when::{Facts, PipelineMatch, pipelines_match};
 use beespace_core::pipeline::substitution::Path;
-use beespace_core::pipeline::{self, ParsedPipeline, Pipeline, PullRequestCheckout, SourceFile, When};
+use beespace_core::pipeline::{self, ParsedPipeline, Pipeline, PullRequestCheckout, SourceFile, When, params};
 use beespace_core::policy::Decision;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
@@ -151,19 +151,32 @@ pub(super) async fn plan_all(
     let mut plans = Vec::with_capacity(pipelines.len());
     for ((matched, needs), number) in pipelines.into_iter().zip(all_needs).zip(1..) {
         let id = StageId { build: build.id, stage: StageNumber(number) };
-        plans.push(plan(app, build, id, (matched, needs), change_set).boxed());
+        plans.push(plan(app, build, (id, needs), matched, change_set).boxed());
     }
     let planned: Vec<_> = stream::iter(plans).buffered(PLANNED_AT_ONCE).collect().await;
     let (stages, decisions): (Vec<Stage>, Vec<Vec<Decision>>) = planned.into_iter().unzip();
     (stages, decisions.into_iter().flatten().collect())
 }
 
-async fn plan(app: &App, build: &Build, id: StageId, matched: MatchedPipeline, change_set: &ChangeSet) -> (Stage, Vec<Decision>) {
+/// The stages of the pipelines that a pipeline needs.
+fn needed_stages(all: &[MatchedPipeline], matched: &MatchedPipeline) -> Vec<StageNumber> {
+    let needs = &matched.parsed.pipeline.needs;
+    let numbered = all.iter().zip(1..).filter(|(other, _)| needs.contains(&other.parsed.pipeline.name));
+    numbered.map(|(_, number)| StageNumber(number)).collect()
+}
+
+async fn plan(
+    app: &App,
+    build: &Build,
+    (id, needs): (StageId, Vec<StageNumber>),
+    matched: MatchedPipeline,
+    change_set: &ChangeSet,
+) -> (Stage, Vec<Decision>) {
     let MatchedPipeline { parsed, answer } = matched;
     let (stage, decisions) = match answer {
-        Ok(remarks) => {
+        Ok(PipelineMatch { remarks, starts_on }) => {
             let (stage, decisions) = planning::plan_stage(app, build, id, parsed.pipeline, change_set).await;
-            (Stage { remarks: remarks.into_iter().chain(stage.remarks).collect(), ..stage }, decisions)
+            (Stage { remarks: remarks.into_iter().chain(stage.remarks).collect(), starts_on, ..stage }, decisions)
         }
         Err(reason) => (skipped_stage(id, parsed.pipeline, reason), Vec::new()),
     };
