@@ -106,6 +106,11 @@ async fn wait_or_give_up(app: &App, build: &Build, error: &SourceError) -> Resul
 /// # Errors
 /// The mirror cannot be read.
 pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Result<Prepared, WorkError> {
+    // A tag that is already built is neither decided on nor pinned again.
+    let repeated = app.store.read()?.repeated_tag(&build)?;
+    if let Some(reason) = repeated {
+        return Ok(Prepared::Ignored(reason));
+    }
     let mirror = app.mirrors.of(build.event.repository.id);
     let (files, (change_set, facts)) = tokio::join!(source::read_pipeline_files(commit), ChangeSet::read(mirror, &build));
     let change_set = planning::with_present_labels(app, &build, change_set).await;

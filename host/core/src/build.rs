@@ -113,10 +113,12 @@ impl Build {
         }
     }
 
-    /// How far the code is trusted. It is not while that is unknown.
+    /// How far the code is trusted. It is not while its commit is unknown.
     #[must_use]
     pub fn trust(&self) -> Trust {
-        self.trust.filter(|_| self.head.is_some()).unwrap_or_default()
+        // A row that has a commit but no trust was stored before trust was recorded, when only pushes were built.
+        let of_earlier_row = if self.event.push().is_some() { Trust::Trusted } else { Trust::Untrusted };
+        if self.head.is_some() { self.trust.unwrap_or(of_earlier_row) } else { Trust::Untrusted }
     }
 
     /// The schedules of its pipeline files.

@@ -137,19 +137,14 @@ impl Write<'_> {
         self.adopt_schedules(build, &schedules, now)
     }
 
-    /// Records the commit of a tag that is built. Returns a reason if the tag is already built there: Gogs reports one tag as
-    /// created and as a release, and which comes first is unknown. A delete of the tag removes the record.
+    /// Records the commit of a tag that is built. Returns a reason if the tag is already built there.
     fn record_tag(&self, build: &Build) -> Result<Option<Reason>, StoreError> {
-        let (EventKind::Tag, None, Some(head)) = (build.event.kind(), build.restart_of, &build.head) else { return Ok(None) };
-        let (repository, git_ref, seen) =
-            (build.event.repository.id, build.event.git_ref(), LastSeenRef::of_tag(head.sha.clone()));
-        if self.last_seen(repository, &git_ref)?.as_ref() == Some(&seen) {
-            let message = format!("{git_ref} is already built at {}", head.sha.short());
-            let help = "to build it again, use `beespace build restart`";
-            return Ok(Some(Reason::new(ReasonCode::DuplicateTag, message).help(help)));
+        let repeated = self.repeated_tag(build)?;
+        if let (EventKind::Tag, None, Some(head), None) = (build.event.kind(), build.restart_of, &build.head, &repeated) {
+            let seen = LastSeenRef::of_tag(head.sha.clone());
+            self.record_ref(build.event.repository.id, &build.event.git_ref(), Some(&seen))?;
         }
-        self.record_ref(repository, &git_ref, Some(&seen))?;
-        Ok(None)
+        Ok(repeated)
     }
 
     /// Releases the stages whose needs have finished, derives the build's status and reason from its stages, and finishes the

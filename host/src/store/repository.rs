@@ -1,8 +1,11 @@
 //! Repositories, their webhooks, and the last recorded commit of each ref.
 
+use beespace_core::build::Build;
 use beespace_core::digest::Digest;
-use beespace_core::event;
+use beespace_core::event::{self, EventKind};
 use beespace_core::ids::{RepositoryId, RepositoryName};
+use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::time::Timestamp;
 use beespace_core::trigger::LastSeenRef;
 use serde::{Deserialize, Serialize};
@@ -89,6 +92,22 @@ pub trait Repositories: Rows + Sized {
     /// [`StoreError`] if the store cannot be read.
     fn last_seen(&self, id: RepositoryId, git_ref: &str) -> Result<Option<LastSeenRef>, StoreError> {
         self.row(LAST_SEEN_REF, "last_seen_ref", ref_key(id, git_ref).as_slice())
+    }
+
+    /// Why the build of a tag has nothing to do: the tag is already built at its commit. Gogs reports one tag as created and as a
+    /// release, and which comes first is unknown. A delete of the tag removes the record.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    fn repeated_tag(&self, build: &Build) -> Result<Option<Reason>, StoreError> {
+        let (EventKind::Tag, None, Some(head)) = (build.event.kind(), build.restart_of, &build.head) else { return Ok(None) };
+        let git_ref = build.event.git_ref();
+        let seen = self.last_seen(build.event.repository.id, &git_ref)?;
+        if seen != Some(LastSeenRef::of_tag(head.sha.clone())) {
+            return Ok(None);
+        }
+        let reason = Reason::new(ReasonCode::DuplicateTag, format!("{git_ref} is already built at {}", head.sha.short()));
+        Ok(Some(reason.help("to build it again, use `beespace build restart`")))
     }
 }
 
