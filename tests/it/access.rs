@@ -253,7 +253,7 @@ async fn an_anonymous_event_stream_is_silent_about_a_repository_that_became_priv
     };
     let public = build("ada/secret", 1).await;
     read_until(&public).await;
-    // A payload of Gogs would still say that the repository is public, so the next build is no push.
+    gogs.set_private("ada/secret", true).unwrap();
     let id = beespace.build("ada/secret", 1).unwrap().unwrap().event.repository.id;
     let hide = |row: Option<Repository>| Ok(Repository { is_private: true, ..row.unwrap() });
     beespace.app.store.change_repository(id, hide).await.unwrap();
@@ -265,7 +265,7 @@ async fn an_anonymous_event_stream_is_silent_about_a_repository_that_became_priv
     let events = read_until(&last).await;
     assert!(!events.contains(&private), "{events}");
     assert_eq!(client.get("/ada/secret").await.unwrap().status, StatusCode::NOT_FOUND);
-    // Gogs is asked again, and reports that the repository is public.
+    gogs.set_private("ada/secret", false).unwrap();
     beespace.enable("ada/secret").await.unwrap();
     assert_eq!(client.get("/ada/secret").await.unwrap().status, StatusCode::OK);
 }

@@ -8,7 +8,7 @@ use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::FakeGogs;
 use serde_json::json;
 
-use crate::flow::world;
+use crate::flow::{DUMMY, world};
 
 const REPO: &str = "ada/hive";
 const FORK: &str = "eve/hive";
@@ -86,6 +86,20 @@ async fn the_configuration_may_choose_the_pipeline_of_the_head_and_doctor_says_t
     assert_eq!((steps(&beespace, &build), build.pipeline_from.as_ref()), (vec!["theirs".to_owned()], None));
     let findings = beespace.admin().unwrap().get("/api/v1/doctor").await.unwrap().body;
     assert!(findings.contains("the configuration replaces the default policy for untrusted code"), "{findings}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_build_does_not_run_files_that_changed_policies_no_longer_choose() {
+    let binding = "[[policy]]\nname = \"forks\"\nplugin = \"policy-forks\"\nsettings = { pipeline_file = \"head\" }\n";
+    let (_gogs, beespace, _) = forked(binding).await;
+    assert_eq!(steps(&beespace, &blocked(&beespace, 2).await), ["theirs"]);
+    let beespace = beespace.restart_with(DUMMY).await.unwrap();
+    approve(&beespace, &blocked(&beespace, 2).await).await;
+    let build = beespace.wait_until_finished(REPO, 2).await.unwrap();
+    let reason = build.reason.as_ref().unwrap();
+    assert_eq!((build.status, reason.code.as_str()), (Status::Declined, "pipeline-not-approved"), "{reason}");
+    assert!(reason.help.as_ref().unwrap().contains("`beespace build restart`"), "{reason}");
+    assert!(beespace.stage(&build).unwrap().steps.iter().all(|step| step.started_at.is_none()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,17 +5,20 @@
 use std::collections::BTreeSet;
 
 use beespace_core::build::{Build, Round, Stage, Step};
+use beespace_core::build_admission::PIPELINE_FROM_TARGET;
 use beespace_core::ids::{DecisionId, StageId};
 use beespace_core::pipeline::{self, SourceFile};
-use beespace_core::policy::Decision;
 use beespace_core::policy::approval::PendingApproval;
+use beespace_core::policy::{Decision, Ruling};
+use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 
+use super::admit::{self, denied_reason};
 use super::labels::with_present_labels;
 use super::round::{admit_round, next_plan_subject};
-use super::stage::plan_stage;
+use super::stage::{end_before_start, plan_stage};
 use super::values::with_values;
 use crate::app::App;
 use crate::clock::now;
@@ -80,14 +83,48 @@ fn is_open(stage: &Stage, decision: DecisionId) -> bool {
         && stage.steps.iter().filter(has_decision).any(waits)
 }
 
+/// Decides `build.admit` again. Returns why the stage must not run: the build is denied now, or its files were chosen under a
+/// decision that would choose others today.
+async fn readmit(app: &App, build: &Build, change_set: &ChangeSet) -> (Option<Decision>, Option<Reason>) {
+    let decision = admit::build(app, build, &change_set.event).await;
+    let takes_files_of_target = decision.as_ref().is_some_and(|decision| decision.obliges(PIPELINE_FROM_TARGET));
+    let end = match &decision {
+        Some(Decision { ruling: Ruling::Denied { by }, .. }) => Some(denied_reason("the build", by)),
+        _ if takes_files_of_target != build.pipeline_from.is_some() => {
+            let message = "the policies have changed, and would now take the pipeline files from another commit";
+            let restart = "run `beespace build restart`: the new build reads the files that the present policies choose";
+            Some(Reason::new(ReasonCode::PipelineNotApproved, message).help(restart))
+        }
+        _ => None,
+    };
+    (decision, end)
+}
+
+async fn decline(app: &App, id: StageId, decision: Option<Decision>, reason: Reason) -> Result<(), StoreError> {
+    store_decisions(app, id, decision.into_iter().collect(), move |stage| {
+        // A person may have cancelled the stage during the evaluation.
+        if stage.status == Status::Pending && stage.cancel_requested.is_none() {
+            stage.status = Status::Declined;
+            stage.reason = Some(reason.clone());
+            end_before_start(stage);
+        }
+    })
+    .await
+}
+
 async fn reevaluate_stage(app: &App, build: &Build, change_set: &ChangeSet, stage: Stage) -> Result<(), StoreError> {
+    let (admission, end) = readmit(app, build, change_set).await;
+    if let Some(reason) = end {
+        return decline(app, stage.id(), admission, reason).await;
+    }
     let sources: Vec<_> = build.files.iter().map(|file| SourceFile { path: &file.path, bytes: file.text.as_bytes() }).collect();
     // The files had no problems when the stage was planned for the first time.
     let Ok(parsed) = pipeline::read_files(&sources) else { return Ok(()) };
     let Some(parsed) = parsed.into_iter().find(|parsed| parsed.place == stage.place) else { return Ok(()) };
     let Ok(pipeline) = with_values(build, &parsed) else { return Ok(()) };
     let id = stage.id();
-    let (again, decisions) = plan_stage(app, build, id, pipeline, change_set).await;
+    let (again, mut decisions) = plan_stage(app, build, id, pipeline, change_set).await;
+    decisions.extend(admission);
     // The remarks about `when` stay: the event is the same. Those about limits are new.
     let kept = stage.remarks.into_iter().filter(|remark| remark.code != ReasonCode::TimeoutLowered);
     let remarks = kept.chain(again.remarks).collect();
@@ -155,7 +192,6 @@ mod tests {
     use beespace_core::ids::{BuildId, StageNumber, StepNumber};
     use beespace_core::plan::StepPlan;
     use beespace_core::policy::approval::Approver;
-    use beespace_core::reason::Reason;
     use beespace_core::time::Timestamp;
 
     use super::*;

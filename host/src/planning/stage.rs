@@ -58,6 +58,16 @@ pub async fn plan_stage(
     builder.finish(app)
 }
 
+/// Ends a stage with its status, and its steps, of which none has started.
+pub(super) fn end_before_start(stage: &mut Stage) {
+    stage.finished_at = Some(now());
+    let reason = Reason::new(ReasonCode::NotRun, format!("no step ran: the stage's status is {}", stage.status));
+    for step in stage.steps.iter_mut().filter(|step| !step.status.is_over()) {
+        step.status = Status::Skipped;
+        step.reason = Some(reason.clone());
+    }
+}
+
 /// A timeout of the pipeline that exceeds the instance's limit.
 fn lowered_timeout(written: Option<Duration>, most: Duration) -> Option<Reason> {
     let written = written.filter(|written| *written > most)?;
@@ -158,12 +168,7 @@ impl StageBuilder {
             step.remarks.extend(lowered_limits(app, written));
         }
         if self.stage.status.is_over() {
-            self.stage.finished_at = Some(now());
-            for step in self.stage.steps.iter_mut().filter(|step| !step.status.is_over()) {
-                step.status = Status::Skipped;
-                step.reason =
-                    Some(Reason::new(ReasonCode::NotRun, format!("no step ran: the stage's status is {}", self.stage.status)));
-            }
+            end_before_start(&mut self.stage);
         } else if !self.stage.approvals.is_empty() {
             self.stage.status = Status::Blocked;
             // No approval exists yet, so the person who caused the build is irrelevant.

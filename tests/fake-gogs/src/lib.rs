@@ -195,6 +195,20 @@ impl FakeGogs {
         })
     }
 
+    /// Makes a repository private or public; Gogs sends no event.
+    ///
+    /// # Errors
+    /// The repository is unknown.
+    pub fn set_private(&self, repository: &str, is_private: bool) -> anyhow::Result<()> {
+        let (owner, name) = owner_and_name(repository);
+        let id = self.instance.repository(owner, name).with_context(|| format!("there is no {repository}"))?.id;
+        self.instance.update(|state| {
+            let repository = state.repositories.iter_mut().find(|it| it.id == id).context("it was just there")?;
+            repository.private = is_private;
+            Ok(())
+        })
+    }
+
     /// Deletes a repository with its webhooks; Gogs sends no event.
     ///
     /// # Errors
