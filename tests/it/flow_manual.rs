@@ -17,6 +17,8 @@ const REPO: &str = "ada/hive";
 const FILE: &str = "params:\n  level: { type: choice, options: [patch, minor], default: patch }\n  note: {}\n\
                     when: { event: manual }\nsteps:\n  - name: show\n    image: registry.example/tool:${{ params.level }}\n    \
                     env: { OUTPUT: \"level ${{ params.level }}\" }\n";
+/// The default branch of a new repository.
+const MAIN: &str = "master";
 const PLAIN: &str = "steps:\n  - name: build\n    image: busybox\n";
 
 async fn start(beespace: &Beespace, body: Value) -> HttpResponse {
@@ -42,13 +44,13 @@ fn reason(build: &Build) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_of_a_branch_a_tag_or_a_commit_is_started() {
     let (gogs, beespace) = world("").await;
-    let first = push(&gogs, "main", PLAIN).await;
-    gogs.tag(REPO, "main", "v1", Some("annotated")).await.unwrap();
+    let first = push(&gogs, MAIN, PLAIN).await;
+    gogs.tag(REPO, MAIN, "v1", Some("annotated")).await.unwrap();
     beespace.wait_until_finished(REPO, 1).await.unwrap();
-    let second = push(&gogs, "main", PLAIN).await;
+    let second = push(&gogs, MAIN, PLAIN).await;
     for (number, body, expected, branch, tag) in [
-        (2, json!({}), &second, Some("main"), None),
-        (3, json!({ "branch": "main" }), &second, Some("main"), None),
+        (2, json!({}), &second, Some(MAIN), None),
+        (3, json!({ "branch": MAIN }), &second, Some(MAIN), None),
         (4, json!({ "tag": "v1" }), &first, None, Some("v1")),
         (5, json!({ "sha": first }), &first, None, None),
     ] {
@@ -62,7 +64,7 @@ async fn a_build_of_a_branch_a_tag_or_a_commit_is_started() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_branch_tag_or_commit_that_gogs_does_not_have_is_an_error() {
     let (gogs, beespace) = world("").await;
-    push(&gogs, "main", PLAIN).await;
+    push(&gogs, MAIN, PLAIN).await;
     for (number, body, expected) in [
         (1, json!({ "branch": "nowhere" }), "Gogs has no branch \"nowhere\""),
         (2, json!({ "tag": "v0" }), "Gogs has no tag \"v0\""),
@@ -77,7 +79,7 @@ async fn a_branch_tag_or_commit_that_gogs_does_not_have_is_an_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn params_are_checked_against_the_file_and_reach_the_step() {
     let (gogs, beespace) = world("").await;
-    push(&gogs, "main", FILE).await;
+    push(&gogs, MAIN, FILE).await;
     let build = run(&beespace, json!({ "params": { "level": "minor", "note": 7 } }), 1).await;
     assert_eq!(build.status, Status::Success, "{}", reason(&build));
     let log = beespace.log(&build, "show").await.unwrap();
@@ -103,7 +105,7 @@ async fn params_are_checked_against_the_file_and_reach_the_step() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_started_build_without_a_pipeline_file_says_so() {
     let (gogs, beespace) = world("").await;
-    gogs.push(REPO, "main", &[("README", "x")], "No pipeline").await.unwrap();
+    gogs.push(REPO, MAIN, &[("README", "x")], "No pipeline").await.unwrap();
     let build = run(&beespace, json!({}), 1).await;
     assert_eq!((build.status, build.reason.unwrap().code.as_str()), (Status::Error, "no-pipeline-file"));
 }
@@ -111,9 +113,9 @@ async fn a_started_build_without_a_pipeline_file_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_make_no_sense_are_refused() {
     let (gogs, beespace) = world("").await;
-    push(&gogs, "main", PLAIN).await;
+    push(&gogs, MAIN, PLAIN).await;
     for body in [
-        json!({ "branch": "main", "tag": "v1" }),
+        json!({ "branch": MAIN, "tag": "v1" }),
         json!({ "branch": "a..b" }),
         json!({ "sha": "95a2db4" }),
         json!({ "params": { "a b": "c" } }),
@@ -123,7 +125,7 @@ async fn requests_that_make_no_sense_are_refused() {
         let answer = start(&beespace, body.clone()).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}: {}", answer.body);
     }
-    assert_eq!(start(&beespace, json!({ "brunch": "main" })).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(start(&beespace, json!({ "brunch": MAIN })).await.status, StatusCode::UNPROCESSABLE_ENTITY);
     let path = format!("/api/v1/repositories/{REPO}");
     beespace.admin().unwrap().call(reqwest::Method::DELETE, &path, &json!({})).await.unwrap();
     let answer = start(&beespace, json!({})).await;
@@ -132,9 +134,16 @@ async fn requests_that_make_no_sense_are_refused() {
     assert!(beespace.builds().unwrap().iter().all(|build| build.event.kind() == EventKind::Push));
 }
 
-const DEPLOY: &str = "when: { event: [manual, promote, rollback] }\nsteps:\n  - name: test\n    image: busybox\n    when: { event: \
-                      manual }\n  - name: deploy\n    image: busybox\n    when: { target: \"prod*\" }\n    env: { OUTPUT: \"to ${{ \
-                      target }}\" }\n";
+const DEPLOY: &str = "when: { event: [manual, promote, rollback] }
+steps:
+  - name: test
+    image: busybox
+    when: { event: manual }
+  - name: deploy
+    image: busybox
+    when: { target: 'prod*' }
+    env: { OUTPUT: 'to ${{ target }}' }
+";
 
 async fn deploy(beespace: &Beespace, verb: &str, number: u64, target: &str) -> HttpResponse {
     let path = format!("/api/v1/repositories/{REPO}/builds/{number}/{verb}");
@@ -144,11 +153,11 @@ async fn deploy(beespace: &Beespace, verb: &str, number: u64, target: &str) -> H
 #[tokio::test(flavor = "multi_thread")]
 async fn a_successful_build_is_promoted_and_rolled_back_to() {
     let (gogs, beespace) = world("").await;
-    push(&gogs, "main", DEPLOY).await;
+    push(&gogs, MAIN, DEPLOY).await;
     let built = run(&beespace, json!({}), 1).await;
     assert_eq!(built.status, Status::Success, "{}", reason(&built));
     // The branch moves on; the commit of the build is deployed.
-    push(&gogs, "main", "steps: [{ name: bad, image: busybox, env: { EXIT_CODE: \"1\" } }]\n").await;
+    push(&gogs, MAIN, "steps: [{ name: bad, image: busybox, env: { EXIT_CODE: \"1\" } }]\n").await;
     for (number, verb, kind) in [(2, "promote", EventKind::Promote), (3, "rollback", EventKind::Rollback)] {
         let answer = deploy(&beespace, verb, 1, "production").await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
@@ -158,7 +167,7 @@ async fn a_successful_build_is_promoted_and_rolled_back_to() {
         );
         let build = beespace.wait_until_finished(REPO, number).await.unwrap();
         assert_eq!((build.status, build.event.kind(), build.sha()), (Status::Success, kind, built.sha()), "{build:#?}");
-        assert_eq!((build.event.branch(), build.trust()), (Some("main"), Trust::Trusted));
+        assert_eq!((build.event.branch(), build.trust()), (Some(MAIN), Trust::Trusted));
         assert_eq!(beespace.step(&build, "test").unwrap().status, Status::Skipped);
         let log = beespace.log(&build, "deploy").await.unwrap();
         assert!(log.iter().any(|line| line == "to production"), "{log:#?}");
@@ -173,7 +182,7 @@ async fn a_successful_build_is_promoted_and_rolled_back_to() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_successful_build_is_promoted() {
     let (gogs, beespace) = world("").await;
-    push(&gogs, "main", "steps: [{ name: bad, image: busybox, env: { EXIT_CODE: \"1\" } }]\n").await;
+    push(&gogs, MAIN, "steps: [{ name: bad, image: busybox, env: { EXIT_CODE: \"1\" } }]\n").await;
     let failed = run(&beespace, json!({}), 1).await;
     assert_eq!(failed.status, Status::Failure, "{}", reason(&failed));
     for verb in ["promote", "rollback"] {
@@ -186,7 +195,7 @@ async fn only_a_successful_build_is_promoted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_form_of_the_repository_offers_the_params_and_starts_a_build() {
     let (gogs, beespace) = world("").await;
-    push(&gogs, "main", FILE).await;
+    push(&gogs, MAIN, FILE).await;
     run(&beespace, json!({ "params": { "note": "first" } }), 1).await;
     let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
     let page = session.get("/ada/hive").await.unwrap().body;

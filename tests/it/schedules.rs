@@ -21,6 +21,8 @@ use crate::flow::world;
 
 const REPO: &str = "ada/hive";
 const BASE: &str = "/api/v1/repositories/ada/hive/schedules";
+/// The default branch of a new repository.
+const MAIN: &str = "master";
 const DAY: u64 = 24 * 3_600_000;
 /// Runs for schedules, and for pushes that do not skip.
 const FILE: &str = "when: { event: [push, cron] }\nsteps:\n  - name: build\n    image: busybox\n";
@@ -58,13 +60,13 @@ fn scheduled(beespace: &Beespace) -> Vec<Build> {
 #[tokio::test(flavor = "multi_thread")]
 async fn times_that_passed_while_the_server_was_down_are_built_once() {
     let (gogs, beespace) = world("").await;
-    let sha = push(&gogs, "main", FILE, "Change [skip ci]").await;
+    let sha = push(&gogs, MAIN, FILE, "Change [skip ci]").await;
     // Set in 1970: twenty thousand times have passed.
     let set = beespace.app.store.set_schedule(repository(&beespace), daily("nightly"), Timestamp(0)).await.unwrap();
     assert_eq!(set.next, Some(Timestamp(DAY)));
     let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!((build.status, build.sha().unwrap().as_str(), build.trust()), (Status::Success, &*sha, Trust::Trusted));
-    assert_eq!((build.event.schedule(), build.event.branch()), (Some("nightly"), Some("main")));
+    assert_eq!((build.event.schedule(), build.event.branch()), (Some("nightly"), Some(MAIN)));
     assert_eq!(build.event.sender.stable_id(), "schedule:nightly");
     let all = stored(&beespace);
     let [after] = all.as_slice() else { panic!("one schedule") };
@@ -117,7 +119,7 @@ async fn a_schedule_that_is_not_enabled_and_a_disabled_repository_start_nothing(
 #[tokio::test(flavor = "multi_thread")]
 async fn people_set_run_and_remove_schedules() {
     let (gogs, beespace) = world("").await;
-    push(&gogs, "main", FILE, "Change [skip ci]").await;
+    push(&gogs, MAIN, FILE, "Change [skip ci]").await;
     push(&gogs, "topic", FILE, "Change [skip ci]").await;
     let body = json!({ "cron": "0 3 * * *", "zone": "Europe/Berlin", "branch": "topic" });
     let set = call(&beespace, Method::PUT, &format!("{BASE}/nightly"), body).await;
@@ -158,7 +160,7 @@ fn with_schedules(schedules: &str) -> String {
 async fn the_pipeline_file_of_the_default_branch_sets_schedules() {
     let (gogs, beespace) = world("").await;
     let two = with_schedules("[{ name: nightly, cron: \"@daily\" }, { name: weekly, cron: \"@weekly\" }]");
-    push(&gogs, "main", &two, "Two schedules").await;
+    push(&gogs, MAIN, &two, "Two schedules").await;
     assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
     let file = ScheduleOrigin::File;
     assert_eq!(names(&beespace), [("nightly".to_owned(), file), ("weekly".to_owned(), file)]);
@@ -170,7 +172,7 @@ async fn the_pipeline_file_of_the_default_branch_sets_schedules() {
         let refused = call(&beespace, method, &format!("{BASE}/nightly"), json!({ "cron": "@hourly" })).await;
         assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.body);
     }
-    push(&gogs, "main", &with_schedules("[{ name: weekly, cron: \"@hourly\" }]"), "One schedule").await;
+    push(&gogs, MAIN, &with_schedules("[{ name: weekly, cron: \"@hourly\" }]"), "One schedule").await;
     beespace.wait_until_finished(REPO, 3).await.unwrap();
     let all = stored(&beespace);
     let [weekly] = all.as_slice() else { panic!("one schedule") };
@@ -180,7 +182,7 @@ async fn the_pipeline_file_of_the_default_branch_sets_schedules() {
     assert!(restart.status.is_success(), "{}", restart.body);
     beespace.wait_until_finished(REPO, 4).await.unwrap();
     assert_eq!(names(&beespace), [("weekly".to_owned(), file)]);
-    push(&gogs, "main", FILE, "No schedule").await;
+    push(&gogs, MAIN, FILE, "No schedule").await;
     beespace.wait_until_finished(REPO, 5).await.unwrap();
     assert_eq!(names(&beespace), []);
 }
@@ -190,7 +192,7 @@ async fn a_file_whose_pipeline_runs_only_by_schedule_sets_it() {
     let (gogs, beespace) = world("").await;
     let file =
         "schedules: [{ name: nightly, cron: \"@daily\" }]\nwhen: { cron: nightly }\nsteps: [{ name: a, image: busybox }]\n";
-    push(&gogs, "main", file, "Only nightly").await;
+    push(&gogs, MAIN, file, "Only nightly").await;
     assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Skipped);
     assert_eq!(names(&beespace).len(), 1);
     call(&beespace, Method::POST, &format!("{BASE}/nightly/run"), json!({})).await;
@@ -202,7 +204,7 @@ async fn schedules_of_the_file_that_are_not_possible_are_an_error_of_the_build()
     let (gogs, beespace) = world("").await;
     beespace.app.store.set_schedule(repository(&beespace), daily("nightly"), Timestamp(1_000_000 * DAY)).await.unwrap();
     let file = with_schedules("[{ name: nightly, cron: \"@daily\" }, { name: often, cron: \"*/2 * * * *\" }]");
-    push(&gogs, "main", &file, "Not possible").await;
+    push(&gogs, MAIN, &file, "Not possible").await;
     let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     let reason = build.reason.unwrap();
     assert_eq!((build.status, reason.code.as_str()), (Status::Error, "invalid-schedules"));
@@ -217,7 +219,7 @@ async fn schedules_of_a_declined_file_are_not_set() {
     let policy =
         "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { repositories = [\"docker.io/acme/*\"] }\n";
     let (gogs, beespace) = world(policy).await;
-    push(&gogs, "main", &with_schedules("[{ name: nightly, cron: \"@daily\" }]"), "Denied").await;
+    push(&gogs, MAIN, &with_schedules("[{ name: nightly, cron: \"@daily\" }]"), "Denied").await;
     assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Declined);
     assert_eq!(names(&beespace), [], "a declined file sets nothing");
 }
@@ -225,7 +227,7 @@ async fn schedules_of_a_declined_file_are_not_set() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_branch_that_is_gone_is_an_error_of_the_scheduled_build() {
     let (gogs, beespace) = world("").await;
-    push(&gogs, "main", FILE, "Change [skip ci]").await;
+    push(&gogs, MAIN, FILE, "Change [skip ci]").await;
     let gone = Schedule { branch: Some("gone".to_owned()), ..daily("nightly") };
     beespace.app.store.set_schedule(repository(&beespace), gone, Timestamp(0)).await.unwrap();
     let build = beespace.wait_until_finished(REPO, 1).await.unwrap();

@@ -1,13 +1,16 @@
 //! A build and its parts in their current state: one execution for one event.
 
+mod head;
 mod pipeline_file;
+mod schedules;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Claim, Event, EventKind};
+pub use self::head::{Base, Head};
+use crate::event::Event;
 use crate::exit::Exit;
 use crate::ids::{BuildId, DecisionId, DeliveryId, Sha, StageId, StageNumber, StepNumber};
 use crate::pipeline::eval_when::StartsOn;
@@ -18,7 +21,6 @@ use crate::policy::Finding;
 use crate::policy::approval::PendingApproval;
 use crate::reason::Reason;
 use crate::reason_code::ReasonCode;
-use crate::schedule::Schedule;
 use crate::status::Status;
 use crate::time::Timestamp;
 use crate::trust::Trust;
@@ -121,26 +123,6 @@ impl Build {
         if self.head.is_some() { self.trust.unwrap_or(of_earlier_row) } else { Trust::Untrusted }
     }
 
-    /// The schedules of its pipeline files.
-    pub fn schedules(&self) -> impl Iterator<Item = &Schedule> {
-        self.files.iter().flat_map(|file| &file.schedules)
-    }
-
-    /// Whether its pipeline files define the schedules of the repository: they are the present files of the default branch, and
-    /// have no problems. A repeated build has older files.
-    #[must_use]
-    pub fn defines_schedules(&self) -> bool {
-        let is_present = matches!(self.event.kind(), EventKind::Push | EventKind::Manual | EventKind::Cron);
-        let has_problems = self.files.iter().any(|file| !file.diagnostics.is_empty());
-        is_present && self.is_on_default_branch() && self.restart_of.is_none() && !has_problems
-    }
-
-    /// Whether the branch that is built is the repository's default branch.
-    #[must_use]
-    pub fn is_on_default_branch(&self) -> bool {
-        self.event.branch() == Some(self.event.repository.default_branch.as_str())
-    }
-
     /// The values of the substitutions in its pipeline file.
     #[must_use]
     pub fn values(&self) -> Values {
@@ -187,27 +169,6 @@ pub enum Phase {
     Run,
     /// Nothing more will happen.
     Finished,
-}
-
-/// The commit as git describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
-    pub sha: Sha,
-    /// The message, at most [`MAX_MESSAGE_CHARS`](crate::event::MAX_MESSAGE_CHARS) of it; bytes that are not UTF-8 are replaced.
-    pub message: String,
-    pub author: Claim,
-    pub base: Base,
-}
-
-/// The commit that the changes of a build are compared with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Base {
-    /// The branch's commit before the push; for a new branch, the merge base with the default branch at that time; for a pull
-    /// request, the merge base with its target.
-    Commit(Sha),
-    /// There is no base. The text gives the reason as the end of a sentence: `the branch is new, and it is the default branch`.
-    Unknown(String),
 }
 
 /// One pipeline that executes in a build, with its own workspace.

@@ -23,7 +23,7 @@ pub const DEFAULT_ZONE: &str = "UTC";
 const MAX_EXPRESSION: usize = 200;
 /// From here an expression is checked for whether it ever matches. The year has a 29 February.
 const ANY_TIME: Timestamp = Timestamp(946_684_800_000);
-/// How far apart the times are that are compared for the shortest interval: more than a week, so every pair of days is among them.
+/// The times that are compared for the shortest interval: of more than a week, so every pair of days is among them.
 const COMPARED: Duration = Duration::from_secs(9 * 24 * 3600);
 
 /// A schedule as a person or a pipeline file states it.

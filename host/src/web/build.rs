@@ -31,7 +31,7 @@ use crate::clock::now;
 use crate::html::Html;
 use crate::http_problem::Problem;
 use crate::store::build::Builds as _;
-use crate::urls::{self, BuildKey};
+use crate::urls::{self, BuildKey, Urls};
 use crate::view::policy_warning::PolicyWarning;
 use crate::view::trust::{HEAD_NOT_CONFIRMED, UNTRUSTED};
 use crate::view::{build_title, policy_warning, time};
@@ -167,10 +167,7 @@ impl BuildPage {
             may_cancel: !build.status.is_over(),
             may_restart: build.status.is_over(),
             deploy: DeployForm::of_build(build, stages),
-            promoted: build.event.deployment().map(|deployment| {
-                let key = BuildKey::Number(deployment.of);
-                (urls.below_base(&urls::build(repository, key)), format!("{}, target {}", deployment.of, deployment.target))
-            }),
+            promoted: promoted(&urls, build),
             callouts: callouts(build, stages, decisions).into_iter().chain(warnings(decisions)).collect(),
             approvals: pending.filter_map(|(stage, approval)| ApprovalView::new(build, stage, approval, now)).collect(),
             stages: stages.iter().map(|stage| StageView::new(&urls, build, stage, now)).collect(),
@@ -203,6 +200,13 @@ impl BuildPage {
 fn pull_request_link(build: &Build) -> Option<(Option<String>, String)> {
     let pull = build.event.pull_request()?;
     Some((safe_link(&pull.page(&build.event.repository)), build_title::build_title(build)))
+}
+
+/// The build that a build promotes or rolls back to: path, number and target.
+fn promoted(urls: &Urls, build: &Build) -> Option<(String, String)> {
+    let deployment = build.event.deployment()?;
+    let path = urls::build(&build.event.repository.name, BuildKey::Number(deployment.of));
+    Some((urls.below_base(&path), format!("{}, target {}", deployment.of, deployment.target)))
 }
 
 /// The objections of policies in mode `warn`, one message for each policy and effect.

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::tag_ref;
-use crate::git_ref::BRANCHES;
+use crate::git_ref::{BRANCHES, TAGS};
 use crate::ids::Sha;
 
 /// The values that whoever starts a build gives to the params of its pipelines, by name; untrusted text.
@@ -72,7 +71,7 @@ impl Revision {
     pub fn git_ref(&self) -> String {
         match self {
             Self::Branch(name) => format!("{BRANCHES}{name}"),
-            Self::Tag(name) => tag_ref(name),
+            Self::Tag(name) => format!("{TAGS}{name}"),
             Self::Commit(sha) => sha.to_string(),
         }
     }
