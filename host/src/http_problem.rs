@@ -194,9 +194,10 @@ impl From<ActionError> for Problem {
         match error {
             ActionError::Store(error) => error.into(),
             ActionError::NoStage { .. } => Self::new(StatusCode::NOT_FOUND, "not-found", detail),
-            ActionError::NothingBlocked { .. } | ActionError::Over { .. } | ActionError::NotSuccessful { .. } => {
-                Self::conflict(detail)
-            }
+            ActionError::NothingBlocked { .. }
+            | ActionError::Over { .. }
+            | ActionError::NotSuccessful { .. }
+            | ActionError::Untrusted { .. } => Self::conflict(detail),
             ActionError::SeveralBlocked
             | ActionError::InvalidSubject(_)
             | ActionError::LongReason(_)

@@ -86,6 +86,8 @@ pub enum ActionError {
     InvalidRef(Revision),
     #[error("{build} is {status}; only a successful build can be promoted or rolled back to")]
     NotSuccessful { build: String, status: Status },
+    #[error("the code of {build} is untrusted; only a commit that a branch or a tag contains can be promoted or rolled back to")]
+    Untrusted { build: String },
     #[error("{0}")]
     InvalidSchedule(String),
     #[error("{0:?} is not the name of a target: 1 to 100 letters, digits, `.`, `_`, `-` and `/`")]

@@ -192,6 +192,31 @@ async fn only_a_successful_build_is_promoted() {
     }
 }
 
+/// A commit that no branch reaches any more is untrusted code, whoever starts its build.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_no_branch_runs_the_pipeline_of_the_default_branch_after_an_approval_and_is_not_promoted() {
+    let (gogs, beespace) = world("").await;
+    push(&gogs, MAIN, "steps: [{ name: of-the-default-branch, image: busybox }]\n").await;
+    let lost = push(&gogs, "topic", "steps: [{ name: own, image: busybox }]\n").await;
+    run(&beespace, json!({ "branch": "topic" }), 1).await;
+    let copy = gogs.clone_repository(REPO).await.unwrap();
+    copy.git(&["push", "--quiet", "origin", "--delete", "refs/heads/topic"]).await.unwrap();
+    let answer = start(&beespace, json!({ "sha": lost })).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    let blocked = beespace.wait_for_build(REPO, 2, |build| build.status == Status::Blocked).await.unwrap();
+    assert_eq!(blocked.trust(), Trust::Untrusted);
+    let stage = beespace.stage(&blocked).unwrap();
+    assert_eq!(stage.pipeline.steps[0].name, "of-the-default-branch");
+    let subject = stage.approvals[0].subject.to_string();
+    let path = format!("/api/v1/repositories/{REPO}/builds/2/approve");
+    let answer = beespace.admin().unwrap().post(&path, &json!({ "subject": subject })).await.unwrap();
+    assert!(answer.status.is_success(), "{}", answer.body);
+    assert_eq!(beespace.wait_until_finished(REPO, 2).await.unwrap().status, Status::Success);
+    let promoted = deploy(&beespace, "promote", 2, "production").await;
+    assert_eq!(promoted.status, StatusCode::CONFLICT, "{}", promoted.body);
+    assert!(promoted.body.contains("untrusted"), "{}", promoted.body);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_form_of_the_repository_offers_the_params_and_starts_a_build() {
     let (gogs, beespace) = world("").await;

@@ -68,11 +68,10 @@ pub enum DeploymentKind {
     Rollback,
 }
 
-/// Builds the commit of a successful build for a target, and returns the id of the new build. The code has no more trust than
-/// in the old build, unless its commit has reached a branch or a tag since.
+/// Builds the commit of a successful build for a target, and returns the id of the new build.
 ///
 /// # Errors
-/// [`ActionError`] if the request is invalid, the build was not successful, or the repository is disabled.
+/// [`ActionError`] if the request is invalid, the build was not successful or is untrusted, or the repository is disabled.
 pub async fn deploy(
     app: &App,
     build: &Build,
@@ -88,6 +87,10 @@ pub async fn deploy(
     let (Status::Success, Some(of), Some(commit)) = (build.status, build.number, build.sha()) else {
         return Err(ActionError::NotSuccessful { build: build.label(), status: build.status });
     };
+    // The pipeline of untrusted code comes from its target, and a promotion has only the commit.
+    if build.trust() == Trust::Untrusted {
+        return Err(ActionError::Untrusted { build: build.label() });
+    }
     let event = &build.event;
     let (branch, tag) = (event.branch().map(str::to_owned), event.tag().map(str::to_owned));
     let deployment = Deployment { target, of, commit: commit.clone(), git_ref: event.git_ref(), branch, tag, params };

@@ -9,6 +9,7 @@ use beespace_core::build::{Build, Phase, Stage};
 use beespace_core::event::GivenParams;
 use beespace_core::pipeline::{Param, ParamKind};
 use beespace_core::status::Status;
+use beespace_core::trust::Trust;
 
 use super::action;
 use crate::app::App;
@@ -71,10 +72,11 @@ pub struct DeployForm {
 }
 
 impl DeployForm {
-    /// The forms of a build that was successful; none otherwise.
+    /// The forms of a build that was successful and whose code is trusted; none otherwise.
     pub(super) fn of_build(build: &Build, stages: &[Stage]) -> Vec<Self> {
         let forms = [("promote", "Promote"), ("rollback", "Roll back")];
-        let forms = forms.into_iter().filter(|_| build.status == Status::Success);
+        let is_possible = build.status == Status::Success && build.trust() == Trust::Trusted;
+        let forms = forms.into_iter().filter(|_| is_possible);
         forms.map(|(action, label)| Self { action, label, params: ParamField::of_stages(action, stages) }).collect()
     }
 }

@@ -10,15 +10,16 @@ const PIPELINE_FROM_TARGET: &str = "beespace.pipeline-from-target";
 pub(crate) fn decide(settings: &Settings, point: &str, context: &Context) -> Verdict {
     match (context.trust, point) {
         (Trust::Trusted, _) => verdict(Outcome::Abstain),
-        (_, "build.admit") => admit_build(settings, context),
+        (_, "build.admit") => admit_build(settings),
         (_, "pipeline.admit") => require_approval(settings, context),
         _ => verdict(Outcome::Abstain),
     }
 }
 
-/// Only a pull request has a target.
-fn admit_build(settings: &Settings, context: &Context) -> Verdict {
-    let is_obliged = settings.pipeline_file == PipelineFile::Target && context.pull_request.is_some();
+/// The pipeline of untrusted code is that of its target, whatever the event: otherwise a manual build of a fork's commit would run
+/// the fork's pipeline. Without a target it is that of the default branch.
+fn admit_build(settings: &Settings) -> Verdict {
+    let is_obliged = settings.pipeline_file == PipelineFile::Target;
     let obligation = || Obligation { id: PIPELINE_FROM_TARGET.to_owned(), params: String::new(), mandatory: true };
     Verdict { obligations: is_obliged.then(obligation).into_iter().collect(), ..verdict(Outcome::Allow) }
 }
@@ -89,13 +90,14 @@ mod tests {
     }
 
     #[test]
-    fn an_untrusted_pull_request_runs_the_pipeline_of_its_target_unless_the_settings_say_head() {
+    fn untrusted_code_runs_the_pipeline_of_its_target_unless_the_settings_say_head() {
         for trust in [Trust::Untrusted, Trust::Restricted] {
             for (settings, pull, obligations) in [
                 ("{}", Some(7), 1),
                 (r#"{"pipeline_file": "target"}"#, Some(7), 1),
                 (r#"{"pipeline_file": "head"}"#, Some(7), 0),
-                ("{}", None, 0),
+                ("{}", None, 1),
+                (r#"{"pipeline_file": "head"}"#, None, 0),
             ] {
                 let verdict = decided(settings, "build.admit", &context(trust, pull));
                 assert_eq!((verdict.outcome, verdict.obligations.len()), (Outcome::Allow, obligations), "{settings}");
