@@ -75,6 +75,7 @@ pub async fn start_scheduled_build(app: &App, id: ScheduleId) -> Result<(), Work
 #[instrument(name = "prepare", skip_all, fields(build = %id))]
 pub async fn prepare_build(app: &App, id: BuildId) -> Result<(), WorkError> {
     let mut build = app.build(id)?;
+    let pull_request = build.event.pull_request().map(|pull| (build.event.repository.id, pull.number));
     let prepared = match prepare::resolve(app, &mut build).await? {
         Resolution::Ignored(reason) => Prepared::Ignored(reason),
         Resolution::Ended(status, reason) => prepare::ended_without_stages(build, status, reason),
@@ -87,6 +88,9 @@ pub async fn prepare_build(app: &App, id: BuildId) -> Result<(), WorkError> {
             prepared
         }
     };
+    if let Some((repository, number)) = pull_request {
+        app.mirrors.of(repository).forget_pull_request(number).await.map_err(anyhow::Error::from)?;
+    }
     Ok(app.store.store_prepared(id, prepared, now()).await?)
 }
 

@@ -46,6 +46,9 @@ pub async fn resolve(app: &App, build: &mut Build) -> Result<Resolution, WorkErr
     let origin = repository_identity::confirmed_origin(app, id);
     let fetched = FetchAttempt::begin(app.mirrors.of(id), origin, &app.forge.access()).await;
     build.event.repository = repository_identity::stored(app, id)?;
+    if let Err(error) = pull_request::fetch_head(app, build, &fetched).await {
+        return source_failed(app, build, error).await;
+    }
     match source::resolve(fetched, build).await {
         Ok(resolution) => Ok(resolution),
         Err(SourceError::CommitMissing { .. }) if is_ref_deleted(app, build)? => {

@@ -96,8 +96,8 @@ pub async fn fork_origin(app: &App, base: &Repository, source: &SourceRepository
         Err(error) => return Err(Unconfirmed::Forge(error).of_fetch(&source.name, source.id)),
     };
     let is_fork = found.id == source.id.0 && found.parent.as_ref().is_some_and(|parent| parent.id == base.id.0);
-    let is_readable = base.is_private || !found.private;
-    Ok((is_fork && is_readable).then(|| app.forge.clone_url(&source.name)))
+    // The server's token may read private forks that nobody of the target repository can read.
+    Ok((is_fork && !found.private).then(|| app.forge.clone_url(&source.name)))
 }
 
 /// Why Gogs did not confirm a name.

@@ -2,8 +2,10 @@
 
 use beespace::store::delivery::DeliveryOutcome;
 use beespace_core::build::Build;
+use beespace_core::event::EventKind;
 use beespace_core::policy::Point;
 use beespace_core::status::Status;
+use beespace_core::trust::Trust;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::FakeGogs;
 use serde_json::json;
@@ -62,6 +64,45 @@ async fn each_commit_of_a_fork_waits_for_an_approval_and_runs_the_pipeline_of_th
     let restart = format!("/api/v1/repos/{REPO}/builds/2/restart");
     assert!(beespace.admin().unwrap().post(&restart, &json!({})).await.unwrap().status.is_success());
     assert_eq!(blocked(&beespace, 4).await.sha(), build.sha(), "a restart is asked about, too");
+
+    gogs.push(FORK, "topic", &[("more", "2")], "Go on").await.unwrap();
+    blocked(&beespace, 5).await;
+    for number in [3, 4] {
+        let ended = beespace.wait_until_finished(REPO, number).await.unwrap();
+        assert_eq!((ended.status, ended.reason.unwrap().code.as_str()), (Status::Skipped, "superseded"));
+    }
+}
+
+/// The author of a pull request chooses its commit, and could choose one that was merged together with its own revert.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forks_commit_that_a_branch_reaches_still_waits_for_an_approval() {
+    let (gogs, beespace, number) = forked("").await;
+    let build = blocked(&beespace, 2).await;
+    approve(&beespace, &build).await;
+    beespace.wait_until_finished(REPO, 2).await.unwrap();
+    gogs.merge_pull_request(REPO, number).await.unwrap();
+    assert_eq!(beespace.wait_until_finished(REPO, 3).await.unwrap().trust(), Trust::Trusted, "the merge itself");
+    let copy = gogs.clone_repository(FORK).await.unwrap();
+    copy.git(&["fetch", "--quiet", "origin", "topic"]).await.unwrap();
+    copy.push(&["FETCH_HEAD:refs/heads/again"]).await.unwrap();
+    gogs.open_pull_request(REPO, "eve", "eve:again", "main").unwrap();
+    let again = blocked(&beespace, 4).await;
+    assert_eq!((again.sha(), again.trust()), (build.sha(), Trust::Untrusted));
+}
+
+/// Who knows the webhook's secret can sign a push of any commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_push_of_a_forks_commit_is_untrusted() {
+    let (gogs, beespace, _) = forked("").await;
+    let build = blocked(&beespace, 2).await;
+    let push = gogs.wait_until_delivered().await.unwrap().into_iter().find(|it| it.event == "push").unwrap();
+    let mut payload = push.payload().unwrap();
+    payload["before"] = payload["after"].clone();
+    payload["after"] = json!(build.sha().unwrap().as_str());
+    payload["commits"] = json!([]);
+    gogs.send_event(REPO, "push", &payload).unwrap();
+    let forged = blocked(&beespace, 3).await;
+    assert_eq!((forged.event.kind(), forged.trust()), (EventKind::Push, Trust::Untrusted));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,6 +71,7 @@ reason_codes! {
         "Run `beespace build restart` to build it again, or push a new commit.";
     NoClosedPipeline "no-closed-pipeline" "No pipeline of the commit asks for closed pull requests."
         "Add `when: { event: pull_request_closed }` to a pipeline to build them.";
+    Superseded "superseded" "A newer commit of the pull request is built instead." "";
     PullRequestClosed "pull-request-closed" "The pull request was closed while its build waited." "";
     BranchCreated "branch-created" "A branch was created; its push arrives as a delivery of its own." "";
     NothingToBuild "nothing-to-build" "The event does not change the sources." "";

@@ -17,29 +17,29 @@ use super::source_failed;
 use crate::app::App;
 use crate::clock::now;
 use crate::repository_identity;
-use crate::source::{Resolution, SourceError};
+use crate::source::{FetchAttempt, Resolution, SourceError};
 use crate::store::StoreError;
 use crate::store::pull_request::{HeadRecorded, PullRequests as _};
 use crate::worker::WorkError;
 
-/// Finds the commit of a pull request's build, and makes sure that the next fetch brings it. Returns how the build ends if there
-/// is nothing to build. Other builds are unchanged.
+/// Finds the commit of a pull request's build. Returns how the build ends if there is nothing to build. Other builds are unchanged.
 ///
 /// # Errors
 /// [`WorkError::Wait`] until the next look, or while Gogs is unreachable; the build shows the reason.
 pub(super) async fn find_head(app: &App, build: &mut Build) -> Result<Option<Resolution>, WorkError> {
     let Some(pull) = build.event.pull_request().cloned() else { return Ok(None) };
-    if build.commit.is_none() {
-        let ended = match pull.change {
-            PullRequestChange::Closed => take_recorded_head(app, build, &pull)?,
-            _ => look(app, build, &pull).await?,
-        };
-        if ended.is_some() {
-            return Ok(ended);
-        }
+    match pull.change {
+        _ if build.commit.is_some() => Ok(None),
+        PullRequestChange::Closed => Ok(take_recorded_head(app, build, &pull)?),
+        _ => look(app, build, &pull).await,
     }
-    app.mirrors.of(build.event.repository.id).want_pull_request(pull.number);
-    Ok(None)
+}
+
+/// Brings the commit of a pull request into the mirror. Other builds have theirs in branches and tags.
+pub(super) async fn fetch_head(app: &App, build: &Build, fetched: &FetchAttempt) -> Result<(), SourceError> {
+    let (Some(pull), Some(sha)) = (build.event.pull_request(), &build.commit) else { return Ok(()) };
+    let url = app.forge.clone_url(&build.event.repository.name);
+    fetched.fetch_pull_request(pull.number, sha, &url, &app.forge.access()).await
 }
 
 /// A closed pull request has no new head: the last one is built.
@@ -82,7 +82,8 @@ async fn look(app: &App, build: &mut Build, pull: &PullRequest) -> Result<Option
         Conclusion::Head(sha) => record(app, build, sha, true).await,
         Conclusion::Unconfirmed(sha) => record(app, build, sha, false).await,
         Conclusion::OnBranchOnly(sha) => match fetch_branch(app, build, pull).await {
-            Ok(()) => record(app, build, sha, true).await,
+            Ok(true) => record(app, build, sha, true).await,
+            Ok(false) => Ok(Some(Resolution::Ended(Status::Error, missing(pull)))),
             Err(error) => source_failed(app, build, error).await.map(Some),
         },
         Conclusion::Wait => {
@@ -128,17 +129,22 @@ async fn remote_refs(app: &App, build: &Build, url: &Url, names: &[String]) -> R
     app.mirrors.of(build.event.repository.id).remote_refs(url, &app.forge.access(), names).await
 }
 
-/// Fetches the source branch of a fork, whose commit is in no ref of the target repository.
-async fn fetch_branch(app: &App, build: &Build, pull: &PullRequest) -> Result<(), SourceError> {
-    let (Some(source), true) = (&pull.source, pull.is_from_fork(build.event.repository.id)) else { return Ok(()) };
-    let Some(url) = repository_identity::fork_origin(app, &build.event.repository, source).await? else { return Ok(()) };
-    let mirror = app.mirrors.of(build.event.repository.id);
-    mirror.fetch_branch_of_fork(&url, &app.forge.access(), &pull.source_branch, pull.number).await
+/// Fetches the source branch of a fork, whose commit is in no ref of the target repository. False if Gogs knows no such pull
+/// request: a payload could name any fork.
+async fn fetch_branch(app: &App, build: &Build, pull: &PullRequest) -> Result<bool, SourceError> {
+    let base = &build.event.repository;
+    let (Some(source), true) = (&pull.source, pull.is_from_fork(base.id)) else { return Ok(true) };
+    let is_pull_request = app.forge.issue(&base.name, pull.number).await.is_ok_and(|issue| issue.pull_request.is_some());
+    let origin = repository_identity::fork_origin(app, base, source).await?;
+    let Some(url) = origin.filter(|_| is_pull_request) else { return Ok(false) };
+    let mirror = app.mirrors.of(base.id);
+    mirror.fetch_branch_of_fork(&url, &app.forge.access(), &pull.source_branch, pull.number).await?;
+    Ok(true)
 }
 
 /// Stores the commit with the build, unless another build has it.
 async fn record(app: &App, build: &mut Build, sha: Sha, is_confirmed: bool) -> Result<Option<Resolution>, WorkError> {
-    match app.store.record_pull_request_head(build.id, sha.clone(), is_confirmed).await? {
+    match app.store.record_pull_request_head(build.id, sha.clone(), is_confirmed, now()).await? {
         HeadRecorded::AlreadyBuilt(reason) => Ok(Some(Resolution::Ignored(reason))),
         HeadRecorded::Stored => {
             (build.commit, build.head_unconfirmed) = (Some(sha), !is_confirmed);

@@ -76,6 +76,27 @@ impl FetchAttempt {
     }
 }
 
+impl FetchAttempt {
+    /// Fetches the head of a pull request as well, unless its commit is there. A stranger chooses what that fetch brings, so its
+    /// failure concerns this build alone.
+    ///
+    /// # Errors
+    /// As [`Mirror::fetch`].
+    pub async fn fetch_pull_request(
+        &self,
+        number: u64,
+        sha: &Sha,
+        url: &Url,
+        credentials: &ForgeCredentials,
+    ) -> Result<(), SourceError> {
+        // Without Gogs, [`resolve`] reports why.
+        if self.result.is_err() || self.mirror.has_commit(sha).await? {
+            return Ok(());
+        }
+        self.mirror.fetch_pull_request(url, credentials, number).await
+    }
+}
+
 /// Finds the build's commit. A commit that is already in the mirror is built even while Gogs is unreachable.
 ///
 /// # Errors
@@ -123,12 +144,11 @@ pub async fn resolve(fetch: FetchAttempt, build: &Build) -> Result<Resolution, S
 
 /// How far the code of the build is trusted now, by the branches and tags of the mirror.
 async fn trust(mirror: &Mirror, build: &Build, sha: &Sha) -> Result<Trust, SourceError> {
-    let kind = build.event.kind();
-    let location = match Trust::depends_on_location(kind) {
+    let location = match Trust::depends_on_location(&build.event) {
         true => mirror.location(sha).await?,
         false => CommitLocation::Elsewhere,
     };
-    Ok(Trust::of_code(kind, location, build.trust))
+    Ok(Trust::of_code(&build.event, location, build.trust))
 }
 
 /// Finds the commit in the mirror: the known one, or the one that the fetched ref names.

@@ -1,7 +1,7 @@
 //! Fetches from the forge: one at a time per mirror, and one for all builds that waited when it began.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,8 +12,11 @@ use beespace_core::ids::Sha;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::git::{Call, Reach};
+use super::git::{Call, Git, Reach};
 use super::{Mirror, Mirrors, SourceError};
+
+/// The longest fetch of a pull request.
+const PULL_FETCH_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// Enough for Gogs to list the branches of a repository.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -102,15 +105,13 @@ impl Mirror {
             self.remove_leftovers().await;
         }
         let limits = self.fetch_limits.grown(history.exceeded);
-        let pulls = std::mem::take(&mut *self.wanted_pulls());
-        let result = self.fetch_within(limits, origin, access, &pulls).await;
+        let result = self.fetch_within(limits, origin, access).await;
         history.is_clean = result.is_ok();
         history.exceeded = match &result {
             Err(SourceError::Silent { .. } | SourceError::TimedOut { .. }) => history.exceeded.saturating_add(1),
             _ => 0,
         };
         if let Err(error) = &result {
-            self.wanted_pulls().extend(pulls);
             // Builds whose commit is here go on without the fetch, so nothing else would report the failure.
             tracing::warn!(mirror = %self.directory.display(), %error, "a fetch failed");
             // The fetch may have filled the disk, and every other build waits for that space.
@@ -127,56 +128,27 @@ impl Mirror {
         limits: FetchLimits,
         origin: impl Future<Output = Result<Url, SourceError>>,
         access: &ForgeCredentials,
-        pulls: &BTreeSet<u64>,
     ) -> Result<(), SourceError> {
         self.create().await?;
         let url = origin.await?;
-        // A pattern, because git fails if a ref that is named in full does not exist.
-        let pulls = pulls.iter().map(|number| format!("+refs/pull/{number}/*:refs/pull/{number}/*"));
-        let refs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"].map(str::to_owned);
-        self.fetch_refs(limits, &url, access, refs.into_iter().chain(pulls)).await?;
+        let refs = ["--prune", "--end-of-options", url.as_str(), "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+        fetch_refs(&self.git, &self.directory, limits, access, &refs).await?;
         self.record_fetch();
         Ok(())
     }
 
-    async fn fetch_refs(
-        &self,
-        limits: FetchLimits,
-        url: &Url,
-        access: &ForgeCredentials,
-        refspecs: impl Iterator<Item = String>,
-    ) -> Result<(), SourceError> {
-        let options = [
-            "fetch",
-            "--quiet",
-            "--prune",
-            "--no-tags",
-            "--no-write-fetch-head",
-            "--no-recurse-submodules",
-            // Garbage is collected later, when no build waits for it.
-            "--no-auto-maintenance",
-            "--end-of-options",
-            url.as_str(),
-        ];
-        let call = Call::new(options.map(str::to_owned).into_iter().chain(refspecs)).reach(Reach::Forge);
-        let call = call.authorization(access.header()).timeout(limits.total).silence(limits.silence);
-        let ran = self.git.run(&self.directory, call).await?;
-        if ran.code == Some(0) { Ok(()) } else { Err(SourceError::from_fetch_stderr(&ran.stderr, limits.silence)) }
+    /// Fetches the head of a pull request, whose objects strangers choose: in a process of its own and with narrower limits, so
+    /// that it delays and fails no other build. A ref that does not exist is no error.
+    ///
+    /// # Errors
+    /// As [`Mirror::fetch`].
+    pub async fn fetch_pull_request(&self, url: &Url, access: &ForgeCredentials, number: u64) -> Result<(), SourceError> {
+        // A pattern, because git fails if a ref that is named in full does not exist.
+        self.fetch_of_stranger(url, access, &format!("+refs/pull/{number}/*:refs/pull/{number}/*")).await
     }
 
-    /// Makes the next fetch bring the head of a pull request as well. Most pull requests are never built, so the others stay in
-    /// Gogs.
-    pub fn want_pull_request(&self, number: u64) {
-        self.wanted_pulls().insert(number);
-    }
-
-    fn wanted_pulls(&self) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {
-        // A panic cannot leave the set half changed, so a poisoned lock is usable.
-        self.state.wanted_pulls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Fetches a branch of a fork for a pull request whose ref Gogs has lost. `url` belongs to the fork, and `branch` is
-    /// well-formed.
+    /// Fetches a branch of a fork for a pull request whose ref Gogs has lost, with the same limits. `url` belongs to the fork, and
+    /// `branch` is well-formed.
     ///
     /// # Errors
     /// As [`Mirror::fetch`].
@@ -187,11 +159,33 @@ impl Mirror {
         branch: &str,
         number: u64,
     ) -> Result<(), SourceError> {
+        self.fetch_of_stranger(url, access, &format!("+{BRANCHES}{branch}:refs/pull/{number}/head")).await
+    }
+
+    async fn fetch_of_stranger(&self, url: &Url, access: &ForgeCredentials, refspec: &str) -> Result<(), SourceError> {
         let _in_use = self.hold().await;
-        let _alone = self.state.fetches.lock().await;
+        // Not the lock of the other fetches: a slow pull request must not delay a push.
+        let _alone = self.state.pull_fetches.lock().await;
         self.create().await?;
-        let refspec = format!("+{BRANCHES}{branch}:refs/beespace/forks/{number}");
-        self.fetch_refs(self.fetch_limits, url, access, std::iter::once(refspec)).await
+        let mut git = self.git.clone();
+        git.memory /= 2;
+        let limits = FetchLimits { total: PULL_FETCH_TIMEOUT, ..self.fetch_limits };
+        fetch_refs(&git, &self.directory, limits, access, &["--end-of-options", url.as_str(), refspec]).await
+    }
+
+    /// Removes the ref of a pull request: the pins of its builds keep what they need, and everything else is garbage.
+    ///
+    /// # Errors
+    /// [`SourceError`] if the ref cannot be removed.
+    pub async fn forget_pull_request(&self, number: u64) -> Result<(), SourceError> {
+        // Removing a ref locks the file of packed refs, as a fetch does.
+        let _no_fetch = self.state.fetches.lock().await;
+        let _alone = self.state.pull_fetches.lock().await;
+        if !self.exists() {
+            return Ok(());
+        }
+        let call = Call::new(["update-ref", "--stdin"]).input(format!("delete refs/pull/{number}/head\n"));
+        self.git.run_checked(&self.directory, call).await.map(drop)
     }
 
     /// The refs with these full names as the forge has them now, without those that do not exist.
@@ -225,6 +219,29 @@ impl Mirror {
     pub fn last_fetch_failure(&self) -> Option<SourceError> {
         self.last_failure().clone()
     }
+}
+
+/// Runs `git fetch` with these arguments after the options that all fetches have.
+async fn fetch_refs(
+    git: &Git,
+    directory: &Path,
+    limits: FetchLimits,
+    access: &ForgeCredentials,
+    arguments: &[&str],
+) -> Result<(), SourceError> {
+    let options = [
+        "fetch",
+        "--quiet",
+        "--no-tags",
+        "--no-write-fetch-head",
+        "--no-recurse-submodules",
+        // Garbage is collected later, when no build waits for it.
+        "--no-auto-maintenance",
+    ];
+    let call = Call::new(options.iter().chain(arguments).copied()).reach(Reach::Forge);
+    let call = call.authorization(access.header()).timeout(limits.total).silence(limits.silence);
+    let ran = git.run(directory, call).await?;
+    if ran.code == Some(0) { Ok(()) } else { Err(SourceError::from_fetch_stderr(&ran.stderr, limits.silence)) }
 }
 
 impl Mirrors {

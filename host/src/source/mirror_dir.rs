@@ -186,7 +186,7 @@ fn remove_leftovers(mirror: &Path) -> std::io::Result<()> {
         return Ok(());
     }
     remove_locks(mirror, false)?;
-    for refs in ["refs/heads", "refs/tags", "refs/pull", "refs/beespace/forks"] {
+    for refs in ["refs/heads", "refs/tags", "refs/pull"] {
         remove_locks(&mirror.join(refs), true)?;
     }
     for folder in ["", "info", "info/commit-graphs", "pack"] {

@@ -43,7 +43,7 @@ mod plugin_files;
 mod submodules_and_lfs;
 mod tree_size;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -144,8 +144,8 @@ struct MirrorState {
     fetches: tokio::sync::Mutex<FetchHistory>,
     /// The number of fetches begun.
     fetches_begun: AtomicU64,
-    /// The pull requests whose heads the next fetch brings.
-    wanted_pulls: Mutex<BTreeSet<u64>>,
+    /// Held by one fetch of a pull request at a time.
+    pull_fetches: tokio::sync::Mutex<()>,
     last_failure: Mutex<Option<SourceError>>,
     /// Read while a build is prepared, because its commit is not pinned yet; written while garbage is collected. A stage that
     /// runs needs neither: its commit is pinned.

@@ -178,19 +178,6 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// The builds of a repository that wait: for their commit, for a slot, or for a person.
-    pub(super) fn waiting_builds(&self, repository: RepositoryId) -> Result<Vec<Build>, StoreError> {
-        let mut builds = Vec::new();
-        for status in [Status::Pending, Status::Blocked] {
-            let prefix = Key::new().u64(repository.0).byte(status_byte(status));
-            let keys = self.keys(BUILD_OF_REPOSITORY_STATUS, prefix.as_slice(), None, Order::OldestFirst, usize::MAX)?;
-            for id in keys.iter().filter_map(|key| last_id(key)) {
-                builds.extend(self.build(BuildId(id))?);
-            }
-        }
-        Ok(builds)
-    }
-
     fn remove_from_indexes(&self, build: &Build) -> Result<(), StoreError> {
         status_keys(build).iter().try_for_each(|(table, key)| self.remove(*table, key.as_slice()).map(drop))
     }

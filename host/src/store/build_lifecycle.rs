@@ -59,7 +59,13 @@ impl Write<'_> {
         if let (None, Some(pull)) = (build.restart_of, event.pull_request()) {
             self.record_pull_request(event.repository.id, pull, build.created_at)?;
         }
-        let fairness_key = FairnessKey::of_repository(build.event.repository.id);
+        self.add_waiting(build)?;
+        // The builds of strangers wait for each other, and not before those of the repository.
+        let is_of_stranger = event.pull_request().is_some_and(|pull| pull.is_from_fork(event.repository.id));
+        let fairness_key = match is_of_stranger {
+            true => FairnessKey::of_forks(event.repository.id),
+            false => FairnessKey::of_repository(event.repository.id),
+        };
         self.put_build(build)?;
         self.enqueue(Queue::Prepare, build.id.0.as_bytes(), fairness_key, DueTime::now(build.created_at))
     }

@@ -24,6 +24,9 @@ pub struct KnownPullRequest {
     pub is_open: bool,
     /// None before its first build.
     pub head: Option<RecordedHead>,
+    /// Its builds that may wait: a new head or a closing ends them without a search among all builds.
+    #[serde(default)]
+    pub waiting: Vec<BuildId>,
 }
 
 /// Whether the commit of a pull request's build was stored.
@@ -64,39 +67,59 @@ impl Write<'_> {
             PullRequestChange::Closed => false,
             PullRequestChange::Edited => known.as_ref().is_none_or(|known| known.is_open),
         };
-        let row = KnownPullRequest { details: reported.clone(), is_open, head: known.and_then(|known| known.head) };
-        self.put(PULL_REQUEST, "pull_request", key(repository, reported.number).as_slice(), &row)?;
-        match reported.change {
-            PullRequestChange::Closed => self.skip_waiting_builds(repository, reported.number, now),
-            _ => Ok(()),
+        let (head, mut waiting) = known.map_or((None, Vec::new()), |known| (known.head, known.waiting));
+        if reported.change == PullRequestChange::Closed {
+            let message = format!("pull request #{} was closed before the build started", reported.number);
+            self.skip_waiting(&std::mem::take(&mut waiting), &Reason::new(ReasonCode::PullRequestClosed, message), now)?;
         }
+        let row = KnownPullRequest { details: reported.clone(), is_open, head, waiting };
+        self.put_pull_request(repository, &row)
     }
 
-    /// Ends the builds of a pull request of which nothing has run.
-    fn skip_waiting_builds(&self, repository: RepositoryId, number: u64, now: Timestamp) -> Result<(), StoreError> {
-        let message = format!("pull request #{number} was closed before the build started");
-        let reason = Reason::new(ReasonCode::PullRequestClosed, message);
-        let is_meant = |build: &Build| {
-            let pull = build.event.pull_request();
-            pull.is_some_and(|pull| pull.number == number && pull.change != PullRequestChange::Closed)
-        };
-        for build in self.waiting_builds(repository)?.into_iter().filter(is_meant) {
-            if build.phase == Phase::Prepare {
-                let id = build.id;
-                let build = Box::new(Build { status: Status::Skipped, reason: Some(reason.clone()), ..build });
-                self.apply_prepared(id, &Prepared::Over { build, decisions: Vec::new() }, now)?;
-                continue;
+    /// Notes a build of a pull request among those that may wait.
+    pub(super) fn add_waiting(&self, build: &Build) -> Result<(), StoreError> {
+        let (repository, Some(pull)) = (build.event.repository.id, build.event.pull_request()) else { return Ok(()) };
+        let known = self.pull_request(repository, pull.number)?.filter(|_| pull.change != PullRequestChange::Closed);
+        let Some(mut row) = known else { return Ok(()) };
+        row.waiting.push(build.id);
+        self.put_pull_request(repository, &row)
+    }
+
+    fn put_pull_request(&self, repository: RepositoryId, row: &KnownPullRequest) -> Result<(), StoreError> {
+        self.put(PULL_REQUEST, "pull_request", key(repository, row.details.number).as_slice(), row)
+    }
+
+    /// Ends those of the builds of which nothing has run.
+    fn skip_waiting(&self, builds: &[BuildId], reason: &Reason, now: Timestamp) -> Result<(), StoreError> {
+        for id in builds {
+            let Some(build) = self.build(*id)? else { continue };
+            match build.phase {
+                Phase::Finished => {}
+                Phase::Prepare => {
+                    let build = Box::new(Build { status: Status::Skipped, reason: Some(reason.clone()), ..build });
+                    self.apply_prepared(*id, &Prepared::Over { build, decisions: Vec::new() }, now)?;
+                }
+                Phase::Run => self.skip_stages(*id, reason, now)?,
             }
-            let stages = self.stages(build.id)?;
-            if stages.iter().any(|stage| stage.started_at.is_some()) {
-                continue;
-            }
-            for stage in stages.iter().filter(|stage| !stage.status.is_over()) {
-                let skip = |stage: &mut Stage| {
-                    user_action::skip(stage, &reason, now);
-                    Ok(())
-                };
-                self.change_stage(stage.id(), now, skip)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the stages of a build, unless one of them has started.
+    fn skip_stages(&self, id: BuildId, reason: &Reason, now: Timestamp) -> Result<(), StoreError> {
+        let stages = self.stages(id)?;
+        if stages.iter().any(|stage| stage.started_at.is_some()) {
+            return Ok(());
+        }
+        for stage in stages.iter().filter(|stage| !stage.status.is_over()) {
+            let skip = |stage: &mut Stage| {
+                user_action::skip(stage, reason, now);
+                Ok(())
+            };
+            // The end of one stage may have ended others that need it.
+            match self.change_stage(stage.id(), now, skip) {
+                Ok(_) | Err(StoreError::Conflict(_)) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -105,13 +128,17 @@ impl Write<'_> {
 
 impl Store {
     /// Stores the commit that a build of a pull request builds. A head is built once, unless the pull request is reopened or a
-    /// person restarts the build.
+    /// person restarts the build. Earlier builds of the pull request that wait end.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError`] if the store cannot be written.
     pub async fn record_pull_request_head(&self, id: BuildId, sha: Sha, is_confirmed: bool) -> Result<HeadRecorded, StoreError> {
         self.write(move |write| {
             let mut build = write.build(id)?.ok_or(StoreError::NotFound("build"))?;
+            if build.phase != Phase::Prepare {
+                // A person or the end of the pull request ended the build meanwhile.
+                return Ok(HeadRecorded::Stored);
+            }
             let pull = build.event.pull_request().ok_or(StoreError::NotFound("pull request"))?;
             let (repository, number, change) = (build.event.repository.id, pull.number, pull.change);
             if let Some(known) = write.pull_request(repository, number)? {
@@ -122,8 +149,11 @@ impl Store {
                         reason.help("to build it again, use `beespace build restart`, or push a new commit"),
                     ));
                 }
-                let row = KnownPullRequest { head: Some(RecordedHead { sha: sha.clone(), build: id }), ..known };
-                write.put(PULL_REQUEST, "pull_request", key(repository, number).as_slice(), &row)?;
+                let (own, earlier): (Vec<BuildId>, Vec<BuildId>) = known.waiting.iter().copied().partition(|other| *other >= id);
+                let row = KnownPullRequest { head: Some(RecordedHead { sha: sha.clone(), build: id }), waiting: own, ..known };
+                write.put_pull_request(repository, &row)?;
+                let message = format!("pull request #{number} has the newer head {}", sha.short());
+                write.skip_waiting(&earlier, &Reason::new(ReasonCode::Superseded, message), now)?;
             }
             (build.commit, build.head_unconfirmed) = (Some(sha.clone()), !is_confirmed);
             write.put_build(&build)?;

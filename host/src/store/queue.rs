@@ -49,6 +49,12 @@ impl FairnessKey {
         Self(id.0)
     }
 
+    /// The key of the builds that forks of a repository cause, while they are prepared.
+    #[must_use]
+    pub fn of_forks(id: RepositoryId) -> Self {
+        Self(id.0 | 1 << 63)
+    }
+
     /// The key of a notifier binding. Notices are scheduled by binding and not by repository, so a slow receiver delays only its
     /// own notices.
     #[must_use]
