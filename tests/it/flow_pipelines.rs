@@ -205,3 +205,26 @@ async fn the_stages_of_a_build_obey_the_share_of_their_repository() {
     assert!(cancelled.unwrap().status.is_success());
     beespace.wait_until_finished(REPO, 1).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_cell_of_a_matrix_is_a_stage_and_one_that_needs_the_pipeline_waits_for_all() {
+    let (gogs, beespace) = world("capacity = 4\n").await;
+    let matrix = "matrix: { axes: { rust: [\"1.94\", 1.10], db: [pg] } }\n";
+    let skipped = pipeline("tag", "when: { event: tag }\nmatrix: { axes: { n: [1, 2, 3] } }\n", "");
+    let cells = pipeline("test", matrix, "OUTPUT: \"rust ${{ matrix.rust }}\"");
+    push(&gogs, &[pipeline("deploy", "needs: [test]\n", ""), cells, skipped]).await;
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    let stages = stages(&beespace, &build);
+    let titles: Vec<String> = stages.iter().map(Stage::title).collect();
+    assert_eq!(titles, ["deploy", "test (db=pg, rust=1.94)", "test (db=pg, rust=1.10)", "tag"]);
+    assert_eq!(stages[3].status, Status::Skipped);
+    let begun = stages[0].started_at;
+    assert!(stages[1..3].iter().all(|cell| cell.status == Status::Success && cell.finished_at <= begun), "{stages:#?}");
+    let environment = |stage: &Stage| stage.steps[1].round.as_ref().unwrap().plan.containers[0].env["OUTPUT"].clone();
+    assert_eq!([&stages[1], &stages[2]].map(environment), ["rust 1.94", "rust 1.10"]);
+    let page = beespace.admin().unwrap().get("/ada/hive/1").await.unwrap().body;
+    assert!(page.contains("test (db=pg, rust=1.10)"), "{page}");
+    let api = beespace.admin().unwrap().get("/api/v1/repositories/ada/hive/builds/1").await.unwrap().json().unwrap();
+    assert_eq!(api["stages"][2]["matrix"], serde_json::json!({ "db": "pg", "rust": "1.10" }));
+    assert_eq!(api["stages"][0]["needs"], serde_json::json!([2, 3]));
+}

@@ -78,7 +78,7 @@ const CORE: Layers = &[
     ("sanitize", &[]),
     ("schedule", &["event", "time"]),
     ("script", &[]),
-    ("stage_graph", &["build", "reason", "reason_code", "status", "time", "user_action"]),
+    ("stage_graph", &["build", "ids", "pipeline", "reason", "reason_code", "status", "time", "user_action"]),
     ("status", &[]),
     ("step_type", &["plan", "policy", "status"]),
     ("time", &[]),

@@ -157,7 +157,7 @@ impl BuildSeed {
             path: ".beespace.yml".to_owned(),
             text: PIPELINE_FILE.to_owned(),
             diagnostics: Vec::new(),
-            documents: vec![self.located.spans.clone()],
+            documents: vec![(*self.located.spans).clone()],
             schedules: Vec::new(),
         }];
         let (stage, decisions) = self.stage(id);

@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::ids::{BuildId, DecisionId, DeliveryId, Sha, StageId, StageNumber, StepNumber};
 use crate::pipeline::eval_when::StartsOn;
 use crate::pipeline::substitution::Values;
-use crate::pipeline::{Pipeline, Place};
+use crate::pipeline::{Pipeline, Place, matrix};
 use crate::plan::StepPlan;
 use crate::policy::Finding;
 use crate::policy::approval::PendingApproval;
@@ -249,10 +249,10 @@ impl Stage {
         StageId { build: self.build, stage: self.number }
     }
 
-    /// The name of its pipeline.
+    /// The name of its pipeline with its cell, for people: `test (rust=1.95)`.
     #[must_use]
     pub fn title(&self) -> String {
-        self.pipeline.name.clone()
+        matrix::title(&self.pipeline.name, &self.pipeline.cell)
     }
 
     /// The step with this number, if the stage has one.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::build::{self, Build, Stage};
 use crate::event::PullRequest;
 use crate::ids::Sha;
-use crate::pipeline::{Action, PullRequestCheckout, params};
+use crate::pipeline::{Action, PullRequestCheckout, matrix, params};
 use crate::plan::WORKSPACE;
 use crate::status::Status;
 use crate::time::Timestamp;
@@ -41,7 +41,7 @@ pub struct Inputs<'a> {
 /// Longest value in bytes. Linux limits one string of the environment to 128 KiB (`MAX_ARG_STRLEN`), name and NUL included.
 const MAX_VALUE_BYTES: usize = 64 * 1024;
 
-/// The variables of this step: those of the table, one for each param of the pipeline, and those of [`container_plugin`] if the
+/// The variables of this step: those of the table, one for each param of the pipeline and each axis of its matrix, and those of [`container_plugin`] if the
 /// step uses its image as a plugin.
 #[must_use]
 pub fn variables(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
@@ -49,7 +49,8 @@ pub fn variables(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
     let params = params::values(&inputs.stage.pipeline, &inputs.build.event).into_iter();
     let params = params.map(|(name, value)| (params::variable_name(&name), value));
     let plugin = is_container_plugin(inputs).then(|| container_plugin::variables(inputs)).into_iter().flatten();
-    plugin.chain(table.chain(params).map(|(name, value)| (name, to_env_value(value)))).collect()
+    let matrix = inputs.stage.pipeline.cell.iter().map(|(axis, value)| (matrix::variable_name(axis), value.clone()));
+    plugin.chain(table.chain(params).chain(matrix).map(|(name, value)| (name, to_env_value(value)))).collect()
 }
 
 fn is_container_plugin(inputs: &Inputs<'_>) -> bool {

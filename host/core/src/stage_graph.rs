@@ -259,8 +259,8 @@ mod tests {
             let mut stages: Vec<Stage> = edges.iter().enumerate().map(|(index, needs)| {
                 let mut stage = stage("s", u16::try_from(index + 1).unwrap(), Status::Pending, "");
                 // Only earlier stages are needed, so there is no cycle.
-                let needs = needs.iter().filter(|_| index > 0).map(|need| StageNumber(u16::try_from(need.index(index) + 1).unwrap()));
-                stage.needs = needs.collect();
+                let number = |need: &prop::sample::Index| StageNumber(u16::try_from(need.index(index) + 1).unwrap());
+                stage.needs = needs.iter().filter(|_| index > 0).map(number).collect();
                 stage.starts_on = [StartsOn::Success, StartsOn::Failure, StartsOn::Always][modes[index]];
                 stage.waits_for_needs = true;
                 stage

@@ -68,6 +68,8 @@ fn file_with(table: &KeyTable, name: &str, example: &str) -> String {
             let all: Vec<&str> = needed.chain([example]).collect();
             format!("when: {{ event: cron }}\nschedules: [{{ {} }}]\n{}", all.join(", "), step(""))
         }
+        ("in `matrix`", "axes") => format!("matrix: {{ {example} }}\n{}", step("")),
+        ("in `matrix`", _) => format!("matrix: {{ axes: {{ rust: [\"1.94\", \"1.95\"] }}, {example} }}\n{}", step("")),
         ("in a param", _) => format!("params: {{ a: {{ {example} }} }}\n{}", step("")),
         (other, _) => panic!("no file for examples {other}"),
     }

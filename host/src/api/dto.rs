@@ -141,6 +141,9 @@ pub struct StageBody {
     pub number: u16,
     /// Its name in the pipeline file.
     pub name: String,
+    /// The values of its cell by the names of their axes; empty without a matrix.
+    #[serde(default)]
+    pub matrix: BTreeMap<String, String>,
     /// The numbers of the stages that must finish before it starts.
     #[serde(default)]
     pub needs: Vec<u16>,
@@ -325,7 +328,8 @@ impl StageBody {
         let approvals = stage.approvals.iter().map(|approval| ApprovalBody::new(stage, approval, caused_by, now));
         Self {
             number: stage.number.0,
-            name: stage.title(),
+            name: stage.pipeline.name.clone(),
+            matrix: stage.pipeline.cell.clone(),
             needs: stage.needs.iter().map(|number| number.0).collect(),
             status: stage.display_status().to_string(),
             reason: stage.reason.clone(),

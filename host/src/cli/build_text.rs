@@ -1,5 +1,6 @@
 //! `beespace build show`: a build with its stages and steps as text.
 
+use beespace_core::pipeline::matrix;
 use beespace_core::reason::Reason;
 use beespace_core::sanitize;
 use beespace_core::time::Timestamp;
@@ -83,7 +84,7 @@ impl Text {
         let took = suffix(&duration(stage.started_at.as_deref(), stage.finished_at.as_deref(), self.now));
         let reason = self.new_reason(stage.reason.as_ref());
         self.lines.push(String::new());
-        self.line(&format!("{}  {}{took}{reason}", stage.name, stage.status));
+        self.line(&format!("{}  {}{took}{reason}", matrix::title(&stage.name, &stage.matrix), stage.status));
         for approval in &stage.approvals {
             self.approval(approval);
         }

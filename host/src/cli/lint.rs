@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use beespace_core::diagnostic::Diagnostic;
-use beespace_core::pipeline::{self, FILE_NAMES, FOLDER, MAX_BYTES, ParsedPipeline, SourceFile};
+use beespace_core::pipeline::{self, FILE_NAMES, FOLDER, MAX_BYTES, ParsedPipeline, SourceFile, matrix};
 use serde_json::json;
 
 use super::diagnostics::render;
@@ -92,7 +92,10 @@ fn to_text(files: &[NamedFile], result: &Result<Vec<ParsedPipeline>, Vec<Diagnos
         let file = files.get(usize::from(parsed.place.file)).map_or("", |(name, _)| name.as_str());
         let count = parsed.pipeline.steps.len();
         let steps = if count == 1 { "step" } else { "steps" };
-        format!("{file}: pipeline \"{}\", {count} {steps}, no problems\n", parsed.pipeline.name)
+        format!(
+            "{file}: pipeline \"{}\", {count} {steps}, no problems\n",
+            matrix::title(&parsed.pipeline.name, &parsed.pipeline.cell)
+        )
     };
     pipelines.iter().map(line).collect()
 }

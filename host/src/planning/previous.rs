@@ -1,22 +1,23 @@
 //! The stage that policies compare with: the same pipeline in the branch's last build that ran.
 
 use beespace_core::build::{Build, Stage};
-use beespace_core::pipeline::Pipeline;
+use beespace_core::pipeline::{Cell, Pipeline};
 
 use crate::app::App;
 use crate::store::StoreError;
 use crate::store::build::Builds as _;
 
 /// Identifies a pipeline across the builds of a branch. The position in the file cannot: a pipeline that is added above another
-/// one would take over its past. A cell of a matrix will be a field beside the name.
+/// one would take over its past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PipelineKey<'a> {
     name: &'a str,
+    cell: &'a Cell,
 }
 
 impl<'a> PipelineKey<'a> {
     fn of(pipeline: &'a Pipeline) -> Self {
-        Self { name: &pipeline.name }
+        Self { name: &pipeline.name, cell: &pipeline.cell }
     }
 }
 

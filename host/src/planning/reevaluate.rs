@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use beespace_core::build::{Build, Round, Stage, Step};
 use beespace_core::build_admission::PIPELINE_FROM_TARGET;
 use beespace_core::ids::{DecisionId, StageId};
-use beespace_core::pipeline::{self, SourceFile};
+use beespace_core::pipeline::{self, ParsedPipeline, SourceFile};
 use beespace_core::policy::approval::PendingApproval;
 use beespace_core::policy::{Decision, Ruling};
 use beespace_core::reason::Reason;
@@ -120,7 +120,8 @@ async fn reevaluate_stage(app: &App, build: &Build, change_set: &ChangeSet, stag
     let sources: Vec<_> = build.files.iter().map(|file| SourceFile { path: &file.path, bytes: file.text.as_bytes() }).collect();
     // The files had no problems when the stage was planned for the first time.
     let Ok(parsed) = pipeline::read_files(&sources) else { return Ok(()) };
-    let Some(parsed) = parsed.into_iter().find(|parsed| parsed.place == stage.place) else { return Ok(()) };
+    let is_same = |parsed: &ParsedPipeline| parsed.place == stage.place && parsed.pipeline.cell == stage.pipeline.cell;
+    let Some(parsed) = parsed.into_iter().find(is_same) else { return Ok(()) };
     let Ok(pipeline) = with_values(build, &parsed) else { return Ok(()) };
     let id = stage.id();
     let (again, mut decisions) = plan_stage(app, build, id, pipeline, change_set).await;

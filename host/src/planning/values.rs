@@ -11,5 +11,5 @@ use beespace_core::pipeline::{self, ParsedPipeline, Pipeline, params};
 pub fn with_values(build: &Build, parsed: &ParsedPipeline) -> Result<Pipeline, Vec<Diagnostic>> {
     let file = build.files.get(usize::from(parsed.place.file)).map_or("the pipeline file", |file| &file.path);
     let params = params::values(&parsed.pipeline, &build.event);
-    pipeline::substitute(file, parsed, &build.values().with_params(&params))
+    pipeline::substitute(file, parsed, &build.values().with_params(&params).with_matrix(&parsed.pipeline.cell))
 }

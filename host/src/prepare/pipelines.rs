@@ -46,16 +46,18 @@ pub(super) fn read(build: &mut Build, files: &[(String, Vec<u8>)]) -> Result<Vec
     let sources: Vec<SourceFile<'_>> = files.iter().map(|(path, bytes)| SourceFile { path, bytes }).collect();
     let parsed = pipeline::read_files(&sources);
     let pipelines = parsed.as_deref().unwrap_or_default();
+    // The cells of a matrix share their document.
+    let documents_of = |file: u16| {
+        let mut documents: Vec<&ParsedPipeline> = pipelines.iter().filter(|parsed| parsed.place.file == file).collect();
+        documents.dedup_by_key(|parsed| parsed.place);
+        documents
+    };
     let keep = |(file, (path, bytes)): (u16, &(String, Vec<u8>))| PipelineFile {
         path: path.clone(),
         text: String::from_utf8_lossy(bytes).into_owned(),
         diagnostics: Vec::new(),
-        schedules: pipelines
-            .iter()
-            .filter(|parsed| parsed.place.file == file)
-            .flat_map(|parsed| parsed.pipeline.schedules.clone())
-            .collect(),
-        documents: pipelines.iter().filter(|parsed| parsed.place.file == file).map(|parsed| parsed.spans.clone()).collect(),
+        schedules: documents_of(file).into_iter().flat_map(|parsed| parsed.pipeline.schedules.clone()).collect(),
+        documents: documents_of(file).into_iter().map(|parsed| (*parsed.spans).clone()).collect(),
     };
     build.files = (0..).zip(files).map(keep).collect();
     parsed.map_err(|diagnostics| {
@@ -86,7 +88,11 @@ pub(super) async fn match_all(pipelines: Vec<ParsedPipeline>, facts: Facts) -> a
     let whens: Vec<Option<When>> = pipelines.iter().map(|parsed| parsed.pipeline.when.clone()).collect();
     let answers = spawn_blocking(move || pipelines_match(whens.iter().map(Option::as_ref), &facts)).await?;
     let matched = |(parsed, answer): (_, Result<_, _>)| MatchedPipeline { parsed, answer: answer.map_err(when_of_pipeline) };
-    Ok(pipelines.into_iter().zip(answers).map(matched).collect())
+    let mut all: Vec<MatchedPipeline> = pipelines.into_iter().zip(answers).map(matched).collect();
+    // A pipeline that does not run is one skipped stage, not one for each cell of its matrix.
+    all.dedup_by(|next, first| next.answer.is_err() && next.parsed.place == first.parsed.place);
+    all.iter_mut().filter(|matched| matched.answer.is_err()).for_each(|matched| matched.parsed.pipeline.cell.clear());
+    Ok(all)
 }
 
 /// Says that the `when` of the pipeline itself did not match, without a second level for the same fact.

@@ -16,8 +16,8 @@ use super::transaction::Write;
 use super::{Queue, Store, StoreError};
 
 impl Write<'_> {
-    /// Queues or skips the stages of a build that need not wait any longer; the others show what they wait for. Returns all stages
-    /// of the build.
+    /// Queues or skips the stages of a build that need not wait any longer; the others show what they wait for. Returns all
+    /// stages of the build.
     pub(super) fn release_stages(&self, build: &Build, now: Timestamp) -> Result<Vec<Stage>, StoreError> {
         let mut stages = self.stages(build.id)?;
         loop {

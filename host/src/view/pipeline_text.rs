@@ -17,11 +17,13 @@ use super::plan_text::limit_lines;
 #[must_use]
 pub fn pipeline_lines(pipeline: &Pipeline) -> Vec<String> {
     // Every field is named, so that a new one is not forgotten here.
-    let Pipeline { name, when, env, timeout, clone, params, schedules, steps, platform, labels, workspace, needs } = pipeline;
+    let Pipeline { name, when, needs, cell, env, timeout, clone, params, schedules, steps, platform, labels, workspace } =
+        pipeline;
     let mut lines = Vec::new();
     lines.extend(Some(name).filter(|name| *name != DEFAULT_NAME).map(|name| format!("name {name}")));
     lines.extend(when_lines(when.as_ref()));
     lines.extend((!needs.is_empty()).then(|| format!("needs {}", needs.join(", "))));
+    lines.extend(cell.iter().map(|(axis, value)| format!("matrix {axis}={value}")));
     lines.extend(timeout.map(|timeout| format!("timeout {}", format_duration(timeout))));
     lines.extend(platform.iter().map(|platform| format!("platform {platform}")));
     lines.extend(labels.iter().map(|(name, value)| format!("label {name}={value}")));

@@ -265,7 +265,7 @@ fn callouts(build: &Build, stages: &[Stage], decisions: &[Decision]) -> Vec<Call
         // The title names the step, so the text below it need not.
         let (who, reason) = match decided.and_then(|stage| Some((stage, graph::decisive_step(stage)?))) {
             Some((stage, step)) if stages.len() > 1 => {
-                (format!("Step {:?} of {:?}", step.name, stage.pipeline.name), step.reason.as_ref().unwrap_or(reason))
+                (format!("Step {:?} of {:?}", step.name, stage.title()), step.reason.as_ref().unwrap_or(reason))
             }
             Some((_, step)) => (format!("Step {:?}", step.name), step.reason.as_ref().unwrap_or(reason)),
             None => ("This build".to_owned(), reason),

@@ -111,9 +111,9 @@ fn subject(decision: &Decision, stages: &[Stage]) -> String {
     let stage = stages.iter().find(|stage| stage.number == decision.stage.stage).filter(|_| stages.len() > 1);
     match (&decision.step, stage) {
         (None, None) => "The pipeline".to_owned(),
-        (None, Some(stage)) => format!("Pipeline {:?}", stage.pipeline.name),
+        (None, Some(stage)) => format!("Pipeline {:?}", stage.title()),
         (Some(step), None) => format!("Step {step:?}"),
-        (Some(step), Some(stage)) => format!("Step {step:?} of pipeline {:?}", stage.pipeline.name),
+        (Some(step), Some(stage)) => format!("Step {step:?} of pipeline {:?}", stage.title()),
     }
 }
 

@@ -81,7 +81,7 @@ impl StageView {
     #[must_use]
     pub fn new(urls: &Urls, build: &Build, stage: &Stage, now: Timestamp) -> Self {
         Self {
-            name: stage.pipeline.name.clone(),
+            name: stage.title(),
             status: Some(stage.display_status()).filter(|status| *status != build.status).map(StatusLabel),
             is_unrun: stage.status.is_over()
                 && !stage.steps.is_empty()
@@ -121,7 +121,7 @@ fn capitalized(text: &str) -> String {
 /// The page starts with the build's reason, so the stage that caused it does not repeat it.
 fn is_build_reason(build: &Build, stage: &Stage, reason: &Reason) -> bool {
     let Some(above) = &build.reason else { return false };
-    let rest = above.message.strip_prefix(stage.pipeline.name.as_str()).and_then(|rest| rest.strip_prefix(": "));
+    let rest = above.message.strip_prefix(stage.title().as_str()).and_then(|rest| rest.strip_prefix(": "));
     [Some(above.message.as_str()), rest].contains(&Some(reason.message.as_str()))
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::check_texts::UsedPath;
 use super::diagnostics::{Diagnostics, did_you_mean, join_words, quote};
 use super::keywords::{ForeignKeyword, Keywords, WHEN};
+use super::matrix::Cell;
 use super::spans::{Spans, YamlPath};
 use super::substitution::Path;
 use super::yaml::{MapEntry, Node, Scalar, Value};
@@ -21,6 +22,8 @@ pub(super) struct Reader {
     pub(super) substitutions: BTreeSet<Path>,
     /// The `needs` of the pipeline.
     pub(super) pipeline_needs: Vec<(String, Span)>,
+    /// The cells of its matrix.
+    pub(super) pipeline_cells: Vec<Cell>,
 }
 
 /// The entries of a map, with checked keys.
@@ -31,6 +34,11 @@ impl<'n> Fields<'n> {
     /// Whether a key of the map looks like a typo of `word`, so that `word` is misspelled rather than missing.
     pub(super) fn has_typo_of(self, word: &str) -> bool {
         self.0.iter().any(|entry| did_you_mean(&entry.key, [word]).is_some())
+    }
+
+    /// Whether the map has a key that is not one of `keywords`.
+    pub(super) fn has_unknown(self, keywords: &Keywords) -> bool {
+        self.0.iter().any(|entry| !keywords.known.contains(&entry.key.as_str()))
     }
 
     pub(super) fn is_empty(self) -> bool {
@@ -50,6 +58,7 @@ impl Reader {
             used_paths: Vec::new(),
             substitutions: BTreeSet::new(),
             pipeline_needs: Vec::new(),
+            pipeline_cells: Vec::new(),
         }
     }
 

@@ -45,6 +45,7 @@ pub(super) const PIPELINE: Keywords = Keywords {
         "name",
         "when",
         "needs",
+        "matrix",
         "env",
         "timeout",
         "clone",
@@ -56,7 +57,7 @@ pub(super) const PIPELINE: Keywords = Keywords {
         "labels",
         "workspace",
     ],
-    planned: &["concurrency", "matrix", "volumes", "services"],
+    planned: &["concurrency", "volumes", "services"],
     foreign: &[
         foreign("kind", "Drone", "remove `kind`: a Beespace file contains only pipelines"),
         foreign("type", "Drone", "remove `type`: every pipeline runs in containers"),
@@ -72,6 +73,7 @@ pub(super) const PIPELINE: Keywords = Keywords {
         foreign("skip_clone", "Woodpecker", "use `clone: false`"),
         foreign("pipeline", "Woodpecker", "use `steps`, a list"),
         foreign("branches", "Woodpecker", "use `when: { branch: … }`"),
+        foreign("strategy", "GitHub Actions", "use `matrix`"),
         foreign("inputs", "GitHub Actions", "use `params`"),
         foreign("variables", "Woodpecker", "use `x-variables`: keys that begin with `x-` may contain anchors"),
         foreign("runs_on", "Woodpecker", "use `when`"),
@@ -221,6 +223,9 @@ pub(super) const SCHEDULE: Keywords = Keywords {
     ],
 };
 
+pub(super) const MATRIX: Keywords =
+    Keywords { location: "in `matrix`", known: &["axes", "exclude", "include"], planned: &[], foreign: &[] };
+
 /// Types of params of other CI servers.
 pub(super) const FOREIGN_PARAM_TYPES: &[ForeignKeyword] = &[
     foreign("boolean", "GitHub Actions", "use `bool`"),
@@ -266,7 +271,7 @@ pub(super) const FOREIGN_PULLS: &[ForeignKeyword] = &[
 
 /// The keywords of every kind of map.
 #[cfg(test)]
-pub(super) const ALL: &[Keywords] = &[PIPELINE, STEP, WHEN, CHOICE, CLONE, LIMITS, RETRY, SECRET, PARAM, SCHEDULE];
+pub(super) const ALL: &[Keywords] = &[PIPELINE, STEP, WHEN, CHOICE, CLONE, LIMITS, RETRY, SECRET, PARAM, SCHEDULE, MATRIX];
 
 #[cfg(test)]
 mod tests {

@@ -11,8 +11,10 @@ mod env;
 pub mod eval_when;
 mod files;
 mod keywords;
+pub mod matrix;
 mod needs;
 pub mod params;
+mod parse_matrix;
 mod parse_params;
 mod parse_schedules;
 mod parse_when;
@@ -44,6 +46,7 @@ use crate::status::Status;
 pub use self::container::{ContainerLimits, OtherNetwork, Setting, is_user, setting_variable, setting_variable_of_drone};
 pub use self::env::is_reserved_variable;
 pub use self::files::{DEFAULT_NAME, FILE_NAMES, FOLDER, MAX_ALL_BYTES, MAX_FILES, SourceFile, select_files};
+pub use self::matrix::{Cell, MAX_CELLS};
 pub use self::params::{Param, ParamKind};
 pub use self::placement::{Available, no_engine_for};
 pub use self::retry::{MAX_RETRIES, Retry, RetryOn};
@@ -67,6 +70,9 @@ pub struct Pipeline {
     /// Names of the pipelines of the build that must finish first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
+    /// The values of its cell by the names of their axes; empty without a matrix.
+    #[serde(default, rename = "matrix", skip_serializing_if = "BTreeMap::is_empty")]
+    pub cell: Cell,
     /// Variables of every step.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, EnvValue>,

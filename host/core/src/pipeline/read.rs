@@ -1,12 +1,13 @@
 //! The reader: converts the bytes of a file into the normal form of its pipelines, or reports all problems at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::check_texts::DeclaredNames;
 use super::decode::Reader;
 use super::diagnostics::Diagnostics;
 use super::files::{SourceFile, default_name};
 use super::keywords::{CLONE, PIPELINE};
+use super::matrix::Cell;
 use super::spans::{Place, Spans, YamlPath};
 use super::step::{first_key_span, name_problem};
 use super::substitution::Path;
@@ -27,6 +28,8 @@ pub(super) struct Draft {
     pub(super) is_named: bool,
     /// The names of pipelines that must finish first. They are checked when all pipelines are known.
     pub(super) needs: Vec<(String, Span)>,
+    /// The cells of its matrix; empty without one.
+    pub(super) cells: Vec<Cell>,
 }
 
 /// Reads the documents of one file, with all problems of the file. `index` is its place among the files.
@@ -86,8 +89,17 @@ impl Reader {
             let help = "rename the file, or add a `name` to its pipeline";
             self.diagnostics.add_with_help("bad-value", name_span, format!("{problem} (the name of the file)"), help);
         }
-        let needs = std::mem::take(&mut self.pipeline_needs);
-        Some(Draft { pipeline: pipeline?, spans, substitutions, place, name_span, is_named: written_name.is_some(), needs })
+        let (needs, cells) = (std::mem::take(&mut self.pipeline_needs), std::mem::take(&mut self.pipeline_cells));
+        Some(Draft {
+            pipeline: pipeline?,
+            spans,
+            substitutions,
+            place,
+            name_span,
+            is_named: written_name.is_some(),
+            needs,
+            cells,
+        })
     }
 
     fn pipeline(&mut self, root: &Node, default_name: &str) -> Option<Pipeline> {
@@ -125,7 +137,15 @@ impl Reader {
         self.pipeline_needs = fields.get("needs").map(|entry| self.needs(entry, "pipeline", &path)).unwrap_or_default();
         let params = fields.get("params").map(|entry| self.params(entry, &path)).unwrap_or_default();
         let param_names: Vec<&str> = params.keys().map(String::as_str).collect();
-        self.check_used_paths(&DeclaredNames { steps: &steps, params: &param_names, ..DeclaredNames::default() });
+        let matrix = fields.get("matrix").map(|entry| self.matrix(entry, &path));
+        // A matrix that could not be read may have the axes that substitutions name.
+        let is_complete = !matches!(matrix, Some(None));
+        self.pipeline_cells = matrix.flatten().unwrap_or_default();
+        let axes: Vec<String> = self.pipeline_cells.iter().take(1).flat_map(BTreeMap::keys).cloned().collect();
+        let axes: Vec<&str> = axes.iter().map(String::as_str).collect();
+        if is_complete {
+            self.check_used_paths(&DeclaredNames { steps: &steps, params: &param_names, axes: &axes });
+        }
         let when = fields.get("when").and_then(|entry| self.when_of_pipeline(entry, &path));
         let schedules = fields.get("schedules").map(|entry| self.schedules(entry, &params, when.as_ref(), &path));
         Some(Pipeline {
@@ -133,6 +153,7 @@ impl Reader {
             when,
             schedules: schedules.unwrap_or_default(),
             needs: Vec::new(),
+            cell: Cell::new(),
             env: fields.get("env").map(|entry| self.env(entry, &path)).unwrap_or_default(),
             timeout: fields.get("timeout").and_then(|entry| self.duration(entry, &path)),
             params,

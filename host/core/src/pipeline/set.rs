@@ -1,10 +1,12 @@
 //! All pipelines of a build: the documents of its pipeline files. Names are unique across files, and their number is limited.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::Pipeline;
 use super::diagnostics::{Diagnostics, did_you_mean, quote};
 use super::files::{FOLDER, SourceFile};
+use super::matrix::Cell;
 use super::needs::{cycle_message, cycles};
 use super::read::{Draft, read_file};
 use super::spans::{Place, Spans};
@@ -15,14 +17,17 @@ use crate::diagnostic::{Diagnostic, Span};
 pub const MAX_STAGES: usize = 1_000;
 /// Most steps of all stages of a build.
 pub const MAX_ALL_STEPS: usize = 5_000;
+/// Most bytes of the normal forms of a pipeline's cells together.
+const MAX_CELL_BYTES: usize = 16 << 20;
 /// Most diagnostics of all files together. A build's row has to hold them.
 const MAX_DIAGNOSTICS: usize = 100;
 
-/// A pipeline, where it comes from, and the location of each of its parts in its file.
+/// A pipeline, or one cell of its matrix, where it comes from, and the location of each of its parts in its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedPipeline {
     pub pipeline: Pipeline,
-    pub spans: Spans,
+    /// Shared by the cells of a matrix.
+    pub spans: Arc<Spans>,
     /// The paths of its substitutions.
     pub substitutions: BTreeSet<Path>,
     pub place: Place,
@@ -58,8 +63,21 @@ pub fn read_files(files: &[SourceFile<'_>]) -> Result<Vec<ParsedPipeline>, Vec<D
     if drafts.is_empty() || problems.iter().any(|problems| !problems.is_empty()) {
         return Err(all_diagnostics(problems));
     }
-    let parsed = |Draft { pipeline, spans, substitutions, place, .. }| ParsedPipeline { pipeline, spans, substitutions, place };
-    Ok(drafts.into_iter().map(parsed).collect())
+    Ok(drafts.into_iter().flat_map(cells_of).collect())
+}
+
+/// The cells of a pipeline, or the pipeline itself.
+fn cells_of(draft: Draft) -> Vec<ParsedPipeline> {
+    let Draft { pipeline, spans, substitutions, place, cells, .. } = draft;
+    let spans = Arc::new(spans);
+    let cells = if cells.is_empty() { vec![Cell::new()] } else { cells };
+    let parsed = |cell: Cell| ParsedPipeline {
+        pipeline: Pipeline { cell, ..pipeline.clone() },
+        spans: Arc::clone(&spans),
+        substitutions: substitutions.clone(),
+        place,
+    };
+    cells.into_iter().map(parsed).collect()
 }
 
 fn check_names(drafts: &[Draft], files: &[SourceFile<'_>], problems: &mut [Diagnostics]) {
@@ -134,17 +152,27 @@ fn unknown_pipeline(need: &str, span: Span, by: &Pipeline, names: &BTreeSet<Stri
 
 /// The limits of a build. One message names the limit that was exceeded.
 fn check_sizes(drafts: &[Draft], problems: &mut [Diagnostics]) {
-    let steps: usize = drafts.iter().map(|draft| draft.pipeline.steps.len()).sum();
-    let message = if drafts.len() > MAX_STAGES {
-        format!("the build has {} stages; at most {MAX_STAGES} are allowed", drafts.len())
+    let stages = |draft: &Draft| draft.cells.len().max(1);
+    let count: usize = drafts.iter().map(stages).sum();
+    let steps: usize = drafts.iter().map(|draft| stages(draft) * draft.pipeline.steps.len()).sum();
+    let message = if count > MAX_STAGES {
+        format!("the build has {count} stages; at most {MAX_STAGES} are allowed")
     } else if steps > MAX_ALL_STEPS {
         format!("the stages of the build have {steps} steps; at most {MAX_ALL_STEPS} are allowed")
+    } else if drafts.iter().any(is_too_large) {
+        format!("the cells of a matrix are larger than {} MiB together", MAX_CELL_BYTES >> 20)
     } else {
         return;
     };
     if let Some(first) = problems.first_mut() {
         first.add("too-large", None, message);
     }
+}
+
+/// Whether the copies of a pipeline for its cells need too much memory.
+fn is_too_large(draft: &Draft) -> bool {
+    let bytes = || serde_json::to_vec(&draft.pipeline).map_or(0, |json| json.len());
+    draft.cells.len() > 1 && bytes().saturating_mul(draft.cells.len()) > MAX_CELL_BYTES
 }
 
 /// The problems of all files. After the first [`MAX_DIAGNOSTICS`], one more states the number of the others.
