@@ -17,7 +17,7 @@ use beespace_tests::gogs::FakeGogs;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::flow::world;
+use crate::flow::{asking, world};
 
 const REPO: &str = "ada/hive";
 const BASE: &str = "/api/v1/repositories/ada/hive/schedules";
@@ -222,6 +222,20 @@ async fn schedules_of_a_declined_file_are_not_set() {
     push(&gogs, MAIN, &with_schedules("[{ name: nightly, cron: \"@daily\" }]"), "Denied").await;
     assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Declined);
     assert_eq!(names(&beespace), [], "a declined file sets nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schedules_of_a_file_that_waits_for_an_approval_are_set_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gogs, beespace) = world(&asking(&folder, "asks")).await;
+    push(&gogs, MAIN, &with_schedules("[{ name: nightly, cron: \"@daily\" }]"), "Ask first").await;
+    let blocked = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    assert_eq!(names(&beespace), [], "nobody has approved the file");
+    let subject = beespace.stage(&blocked).unwrap().approvals[0].subject.to_string();
+    let path = "/api/v1/repositories/ada/hive/builds/1/approve";
+    let approved = call(&beespace, Method::POST, path, json!({ "subject": subject })).await;
+    assert!(approved.status.is_success(), "{}", approved.body);
+    assert_eq!(names(&beespace), [("nightly".to_owned(), ScheduleOrigin::File)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
