@@ -183,6 +183,8 @@ reason_codes! {
     WaitingForNeeds "waiting-for-needs" "The step or stage waits for those that it needs." "";
     PlanningFailed "planning-failed" "The step has no plan: its step type failed."
         "See the reason. If it names an internal error, report it.";
+    PlansTooLarge "plans-too-large" "The plans of all steps of the build are too large together."
+        "Reduce the number of steps, or the text in `env` of the pipeline.";
     StepTypeFailed "step-type-failed" "The step type failed after a round." "";
     StepTypeResult "step-type-result" "The message of a step type about its result." "";
     TooManyRounds "too-many-rounds" "The step type requested more rounds than the limit."

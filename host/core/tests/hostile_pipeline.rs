@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "an unexpected value fails the test")]
 
 use beespace_core::diagnostic::Diagnostic;
-use beespace_core::pipeline::{MAX_BYTES, ParsedPipeline, read};
+use beespace_core::pipeline::{MAX_BYTES, ParsedPipeline, SourceFile, read, read_files};
 use proptest::prelude::*;
 
 fn codes(text: &str) -> Vec<String> {
@@ -187,6 +187,26 @@ fn more_steps_than_a_build_may_have_are_refused() {
     let steps = |count: usize| (0..count).map(|step| format!("  - {{name: s{step}, image: x}}\n")).collect::<String>();
     assert_eq!(codes(&format!("steps:\n{}", steps(501))), ["too-large"]);
     assert!(read("f", format!("steps:\n{}", steps(500)).as_bytes()).is_ok());
+}
+
+#[test]
+fn the_text_of_all_files_together_is_limited() {
+    let file = format!("env: {{ A: &a {0}, B: *a, C: *a, D: *a }}\nsteps: [{{ name: a, image: x }}]\n", "x".repeat(100_000));
+    let paths = [".beespace/a.yml", ".beespace/b.yml", ".beespace/c.yml"];
+    let files = paths.map(|path| SourceFile { path, bytes: file.as_bytes() });
+    assert!(read_files(&files[..2]).is_ok());
+    let problems = read_files(&files).unwrap_err();
+    assert_eq!((problems[0].code.as_str(), problems[0].file.as_str()), ("too-large", paths[2]), "{problems:?}");
+}
+
+#[test]
+fn the_cells_of_all_matrices_together_are_limited() {
+    let cells: String = (0..100).map(|cell| format!("{cell},")).collect();
+    let file = |text: usize| {
+        format!("matrix: {{ axes: {{ a: [{cells}] }} }}\nenv: {{ A: {} }}\nsteps: [{{ name: a, image: x }}]\n", "x".repeat(text))
+    };
+    assert_eq!(codes(&file(200_000)), ["too-large"]);
+    assert!(read("f", file(100_000).as_bytes()).is_ok());
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! | [`stage`] | plans a whole stage: the pipeline, then each of its steps |
 //! | [`values`] | puts the values of the build into a pipeline |
 //! | [`step`] | plans one step: from the pipeline file, or by its step type |
+//! | [`plan_budget`] | bounds the plans of a build |
 //! | [`round`] | admits a further round of a step type |
 //! | [`admit`] | evaluates the policies about one subject and records the decision |
 //! | [`labels`] | reads the labels of a pull request |
@@ -13,6 +14,7 @@
 
 pub mod admit;
 pub mod labels;
+mod plan_budget;
 pub mod previous;
 pub mod reevaluate;
 pub mod round;
@@ -22,6 +24,7 @@ mod values;
 
 pub use admit::denied_reason;
 pub use labels::with_present_labels;
+pub use plan_budget::PlanBudget;
 pub use stage::plan_stage;
 pub use step::step_input;
 pub use values::with_values;

@@ -17,6 +17,7 @@ use beespace_core::user_action;
 
 use super::admit::{self, denied_reason};
 use super::labels::with_present_labels;
+use super::plan_budget::PlanBudget;
 use super::round::{admit_round, next_plan_subject};
 use super::stage::{end_before_start, plan_stage};
 use super::values::with_values;
@@ -124,7 +125,7 @@ async fn reevaluate_stage(app: &App, build: &Build, change_set: &ChangeSet, stag
     let Some(parsed) = parsed.into_iter().find(is_same) else { return Ok(()) };
     let Ok(pipeline) = with_values(build, &parsed) else { return Ok(()) };
     let id = stage.id();
-    let (again, mut decisions) = plan_stage(app, build, id, pipeline, change_set).await;
+    let (again, mut decisions) = plan_stage(app, build, id, pipeline, (change_set, &PlanBudget::default())).await;
     decisions.extend(admission);
     // The remarks about `when` stay: the event is the same. Those about limits are new.
     let kept = stage.remarks.into_iter().filter(|remark| remark.code != ReasonCode::TimeoutLowered);

@@ -20,6 +20,7 @@ use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _};
 
 use super::admit::{self, PolicyContext, denied_reason};
+use super::plan_budget::PlanBudget;
 use super::previous::previous_stage;
 use super::step::{lowered_limits, plan_step, secret_names, step_bounds};
 use crate::app::App;
@@ -32,7 +33,7 @@ pub async fn plan_stage(
     build: &Build,
     id: StageId,
     pipeline: Pipeline,
-    change_set: &ChangeSet,
+    (change_set, budget): (&ChangeSet, &PlanBudget),
 ) -> (Stage, Vec<Decision>) {
     let previous = previous_stage(app, build, &pipeline);
     let context = PolicyContext { build, stage: id, event: &change_set.event, previous: previous.as_ref() };
@@ -43,7 +44,7 @@ pub async fn plan_stage(
         let stage = &builder.stage;
         let mut plans = Vec::new();
         for step in &stage.pipeline.steps {
-            plans.push(plan_and_admit(app, context, stage, step, change_set).boxed());
+            plans.push(plan_and_admit(app, context, stage, step, (change_set, budget)).boxed());
         }
         // The plans do not depend on each other. Two per core, so that a core stays busy while a plan waits for a guest thread.
         let at_once = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -89,9 +90,10 @@ async fn plan_and_admit(
     context: PolicyContext<'_>,
     stage: &Stage,
     step: &pipeline::Step,
-    change_set: &ChangeSet,
+    (change_set, budget): (&ChangeSet, &PlanBudget),
 ) -> Result<(Decision, StepPlan), Reason> {
     let plan = plan_step(app, context.build, stage, step, change_set).await?;
+    budget.take(&plan)?;
     Ok(admit::step(app, context, plan, step_bounds(app, context.build, &stage.pipeline, step)).await)
 }
 

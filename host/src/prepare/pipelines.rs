@@ -17,12 +17,15 @@ use tokio::task::spawn_blocking;
 
 use crate::app::App;
 use crate::clock::now;
-use crate::planning;
+use crate::planning::{self, PlanBudget};
 use crate::source::ChangeSet;
 use crate::store::StoreError;
 
 /// Stages of a build that are planned at once. Each of them plans several steps at once.
 const PLANNED_AT_ONCE: usize = 4;
+
+/// Most bytes of the pipelines of a build with their values, as JSON.
+const MAX_PIPELINE_BYTES: usize = 32 << 20;
 
 /// A pipeline, and whether it runs, or the reason why it does not.
 pub(super) struct MatchedPipeline {
@@ -127,10 +130,17 @@ pub(super) async fn set_values(
     if build.number.is_none() && running.iter().any(|parsed| parsed.substitutions.contains(&Path::Number)) {
         build.number = Some(app.store.assign_number(build.id).await?);
     }
-    let mut problems: Vec<Diagnostic> = Vec::new();
+    let (mut problems, mut bytes): (Vec<Diagnostic>, usize) = (Vec::new(), 0);
     for parsed in &mut running {
         match planning::with_values(build, parsed) {
-            Ok(pipeline) => parsed.pipeline = pipeline,
+            Ok(pipeline) => {
+                bytes += serde_json::to_vec(&pipeline).map_or(0, |json| json.len());
+                if bytes > MAX_PIPELINE_BYTES {
+                    let message = format!("the pipelines have more than {} MiB with their values", MAX_PIPELINE_BYTES >> 20);
+                    return Ok(Err(Reason::new(ReasonCode::PlansTooLarge, message)));
+                }
+                parsed.pipeline = pipeline;
+            }
             Err(found) => {
                 let new: Vec<_> = found.into_iter().filter(|problem| !problems.contains(problem)).collect();
                 problems.extend(new);
@@ -154,10 +164,10 @@ pub(super) async fn plan_all(
     change_set: &ChangeSet,
 ) -> (Vec<Stage>, Vec<Decision>) {
     let all_needs: Vec<Vec<StageNumber>> = pipelines.iter().map(|matched| needed_stages(&pipelines, matched)).collect();
-    let mut plans = Vec::with_capacity(pipelines.len());
+    let (mut plans, budget) = (Vec::with_capacity(pipelines.len()), PlanBudget::default());
     for ((matched, needs), number) in pipelines.into_iter().zip(all_needs).zip(1..) {
         let id = StageId { build: build.id, stage: StageNumber(number) };
-        plans.push(plan(app, build, (id, needs), matched, change_set).boxed());
+        plans.push(plan(app, build, (id, needs), matched, (change_set, &budget)).boxed());
     }
     let planned: Vec<_> = stream::iter(plans).buffered(PLANNED_AT_ONCE).collect().await;
     let (stages, decisions): (Vec<Stage>, Vec<Vec<Decision>>) = planned.into_iter().unzip();
@@ -176,13 +186,14 @@ async fn plan(
     build: &Build,
     (id, needs): (StageId, Vec<StageNumber>),
     matched: MatchedPipeline,
-    change_set: &ChangeSet,
+    inputs: (&ChangeSet, &PlanBudget),
 ) -> (Stage, Vec<Decision>) {
     let MatchedPipeline { parsed, answer } = matched;
     let (stage, decisions) = match answer {
         Ok(PipelineMatch { remarks, starts_on }) => {
-            let (stage, decisions) = planning::plan_stage(app, build, id, parsed.pipeline, change_set).await;
-            (Stage { remarks: remarks.into_iter().chain(stage.remarks).collect(), starts_on, ..stage }, decisions)
+            let (stage, decisions) = planning::plan_stage(app, build, id, parsed.pipeline, inputs).await;
+            let remarks = remarks.into_iter().chain(stage.remarks).collect();
+            (Stage { remarks, starts_on, waits_for_needs: !needs.is_empty(), ..stage }, decisions)
         }
         Err(reason) => (skipped_stage(id, parsed.pipeline, reason), Vec::new()),
     };

@@ -156,10 +156,16 @@ impl Write<'_> {
     /// Releases the stages whose needs have finished, derives the build's status and reason from its stages, and finishes the
     /// build if all of them have finished.
     pub(super) fn refresh_build(&self, id: BuildId, now: Timestamp) -> Result<(), StoreError> {
-        let mut build = self.build(id)?.ok_or(StoreError::NotFound("build"))?;
-        let stages = self.release_stages(&build, now)?;
-        (build.status, build.reason) = stage_graph::status(&stages, &build.event.sender.stable_id(), now);
-        build.started_at = stages.iter().filter_map(|stage| stage.started_at).min();
+        let stored = self.build(id)?.ok_or(StoreError::NotFound("build"))?;
+        let stages = self.release_stages(&stored, now)?;
+        let (status, reason) = stage_graph::status(&stages, &stored.event.sender.stable_id(), now);
+        let started_at = stages.iter().filter_map(|stage| stage.started_at).min();
+        let is_same = (stored.status, &stored.reason, stored.started_at) == (status, &reason, started_at);
+        // The row holds the text of all pipeline files, and most changes of a stage do not change it.
+        if is_same && !status.is_over() {
+            return Ok(());
+        }
+        let build = Build { status, reason, started_at, ..stored };
         if !build.status.is_over() {
             return self.put_build(&build);
         }

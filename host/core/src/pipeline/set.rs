@@ -11,13 +11,14 @@ use super::needs::{cycle_message, cycles};
 use super::read::{Draft, read_file};
 use super::spans::{Place, Spans};
 use super::substitution::Path;
+use super::yaml::MAX_TEXT;
 use crate::diagnostic::{Diagnostic, Span};
 
 /// Most stages of a build.
 pub const MAX_STAGES: usize = 1_000;
 /// Most steps of all stages of a build.
 pub const MAX_ALL_STEPS: usize = 5_000;
-/// Most bytes of the normal forms of a pipeline's cells together.
+/// Most bytes of the normal forms of all cells together.
 const MAX_CELL_BYTES: usize = 16 << 20;
 /// Most diagnostics of all files together. A build's row has to hold them.
 const MAX_DIAGNOSTICS: usize = 100;
@@ -48,9 +49,9 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<ParsedPipeline, Vec<Diagnostic>>
 /// All problems of all files.
 pub fn read_files(files: &[SourceFile<'_>]) -> Result<Vec<ParsedPipeline>, Vec<Diagnostic>> {
     let mut problems = Vec::with_capacity(files.len());
-    let mut drafts = Vec::new();
+    let (mut drafts, mut text_left) = (Vec::new(), MAX_TEXT);
     for (file, index) in files.iter().zip(0..) {
-        let (diagnostics, read) = read_file(*file, index);
+        let (diagnostics, read) = read_file(*file, index, &mut text_left);
         problems.push(diagnostics);
         drafts.extend(read);
     }
@@ -159,8 +160,8 @@ fn check_sizes(drafts: &[Draft], problems: &mut [Diagnostics]) {
         format!("the build has {count} stages; at most {MAX_STAGES} are allowed")
     } else if steps > MAX_ALL_STEPS {
         format!("the stages of the build have {steps} steps; at most {MAX_ALL_STEPS} are allowed")
-    } else if drafts.iter().any(is_too_large) {
-        format!("the cells of a matrix are larger than {} MiB together", MAX_CELL_BYTES >> 20)
+    } else if drafts.iter().map(cell_bytes).sum::<usize>() > MAX_CELL_BYTES {
+        format!("the cells of all matrices are larger than {} MiB together", MAX_CELL_BYTES >> 20)
     } else {
         return;
     };
@@ -169,10 +170,10 @@ fn check_sizes(drafts: &[Draft], problems: &mut [Diagnostics]) {
     }
 }
 
-/// Whether the copies of a pipeline for its cells need too much memory.
-fn is_too_large(draft: &Draft) -> bool {
+/// The bytes of the copies of a pipeline for its cells.
+fn cell_bytes(draft: &Draft) -> usize {
     let bytes = || serde_json::to_vec(&draft.pipeline).map_or(0, |json| json.len());
-    draft.cells.len() > 1 && bytes().saturating_mul(draft.cells.len()) > MAX_CELL_BYTES
+    if draft.cells.is_empty() { 0 } else { bytes().saturating_mul(draft.cells.len()) }
 }
 
 /// The problems of all files. After the first [`MAX_DIAGNOSTICS`], one more states the number of the others.

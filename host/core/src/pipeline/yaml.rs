@@ -18,7 +18,7 @@ pub const MAX_BYTES: usize = 256 * 1024;
 pub const MAX_DEPTH: usize = 32;
 /// Most scalars, lists and maps, after aliases are expanded; keys count too.
 pub const MAX_NODES: usize = 10_000;
-/// Most bytes of all scalars, after aliases are expanded.
+/// Most bytes of all scalars of all files of a build, after aliases are expanded.
 pub const MAX_TEXT: usize = 1024 * 1024;
 /// Most bytes of one key.
 const MAX_KEY: usize = 256;
@@ -67,13 +67,22 @@ impl Node {
 }
 
 /// Parses the documents of `text`. `None` if an error stopped the parser. Errors that do not stop the parser are recorded beside
-/// the trees.
-pub(super) fn parse(text: &str, problems: &mut Diagnostics) -> Option<Vec<Node>> {
+/// the trees. `text_left` is what is left of [`MAX_TEXT`] for the files of a build; the scalars of this one are taken from it.
+pub(super) fn parse(text: &str, problems: &mut Diagnostics, text_left: &mut usize) -> Option<Vec<Node>> {
     let options = granit_parser::options! { emit_comments: false, emit_unresolved_aliases: true };
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut tree =
-        TreeBuilder { parser, diagnostics: problems, anchors: HashMap::new(), is_incomplete: false, nodes: 0, bytes: 0 };
-    match tree.documents() {
+    let mut tree = TreeBuilder {
+        parser,
+        diagnostics: problems,
+        anchors: HashMap::new(),
+        is_incomplete: false,
+        nodes: 0,
+        bytes: 0,
+        most: *text_left,
+    };
+    let documents = tree.documents();
+    *text_left = text_left.saturating_sub(tree.bytes);
+    match documents {
         Ok(_) if tree.is_incomplete => None,
         Ok(roots) => Some(roots),
         Err(Stop::Reported) => None,
@@ -115,6 +124,8 @@ struct TreeBuilder<'a, 'p> {
     is_incomplete: bool,
     nodes: usize,
     bytes: usize,
+    /// Most bytes.
+    most: usize,
 }
 
 type Read<'a> = (Event<'a>, Span);
@@ -285,8 +296,10 @@ impl<'a> TreeBuilder<'a, '_> {
             self.diagnostics.add("too-large", span, message);
             return Err(Stop::Reported);
         }
-        if self.bytes > MAX_TEXT {
-            self.diagnostics.add("too-large", span, "the file contains more than 1 MiB of text after its aliases are expanded");
+        if self.bytes > self.most {
+            let files = if self.most < MAX_TEXT { "files contain" } else { "file contains" };
+            let message = format!("the {files} more than 1 MiB of text after aliases are expanded");
+            self.diagnostics.add("too-large", span, message);
             return Err(Stop::Reported);
         }
         Ok(())
