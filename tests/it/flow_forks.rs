@@ -38,7 +38,7 @@ fn steps(beespace: &Beespace, build: &Build) -> Vec<String> {
 
 async fn approve(beespace: &Beespace, build: &Build) {
     let subject = beespace.stage(build).unwrap().approvals[0].subject.to_string();
-    let path = format!("/api/v1/repos/{REPO}/builds/{}/approve", build.number.unwrap());
+    let path = format!("/api/v1/repositories/{REPO}/builds/{}/approve", build.number.unwrap());
     let answer = beespace.admin().unwrap().post(&path, &json!({ "subject": subject })).await.unwrap();
     assert!(answer.status.is_success(), "{}", answer.body);
 }
@@ -61,7 +61,7 @@ async fn each_commit_of_a_fork_waits_for_an_approval_and_runs_the_pipeline_of_th
     gogs.push(FORK, "topic", &[("more", "1")], "Go on").await.unwrap();
     let next = blocked(&beespace, 3).await;
     assert_ne!(next.sha(), build.sha());
-    let restart = format!("/api/v1/repos/{REPO}/builds/2/restart");
+    let restart = format!("/api/v1/repositories/{REPO}/builds/2/restart");
     assert!(beespace.admin().unwrap().post(&restart, &json!({})).await.unwrap().status.is_success());
     assert_eq!(blocked(&beespace, 4).await.sha(), build.sha(), "a restart is asked about, too");
 

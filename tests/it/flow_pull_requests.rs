@@ -85,7 +85,7 @@ async fn a_fork_is_untrusted_even_after_its_commit_is_merged_whoever_restarts_th
     let step = beespace.step(&build, "build").unwrap();
     assert!(step.remarks.iter().any(|remark| remark.code == "beespace/baseline/untrusted-secret"), "{step:#?}");
 
-    let restart = format!("/api/v1/repos/{REPO}/builds/2/restart");
+    let restart = format!("/api/v1/repositories/{REPO}/builds/2/restart");
     let admin = beespace.admin().unwrap();
     assert!(admin.post(&restart, &json!({})).await.unwrap().status.is_success());
     let again = beespace.wait_until_finished(REPO, 3).await.unwrap();
@@ -110,7 +110,7 @@ async fn pages_list_and_api_name_the_pull_request() {
         let page = anonymous.get(path).await.unwrap().body;
         assert!(page.contains("#1 Merge topic") && page.contains("eve:topic → main"), "{path}: {page}");
     }
-    let body = anonymous.get(&format!("/api/v1/repos/{REPO}/builds/2")).await.unwrap().json().unwrap();
+    let body = anonymous.get(&format!("/api/v1/repositories/{REPO}/builds/2")).await.unwrap().json().unwrap();
     let pull = &body["pull_request"];
     assert_eq!((&body["event"], &body["trust"], &body["branch"]), (&json!("pull_request"), &json!("untrusted"), &json!(null)));
     assert_eq!((&pull["source_label"], &pull["is_head_confirmed"]), (&json!("eve:topic"), &json!(true)), "{pull}");
@@ -177,7 +177,8 @@ async fn closing_ends_the_builds_that_wait_and_is_built_if_a_pipeline_asks_for_i
     let closed = beespace.wait_for_build(REPO, 3, |build| build.head.is_some()).await.unwrap();
     assert_eq!((closed.event.kind(), closed.sha().unwrap().as_str()), (EventKind::PullRequestClosed, &*head));
     assert!(!known(&beespace, &closed).is_open);
-    let cancel = beespace.admin().unwrap().post(&format!("/api/v1/repos/{REPO}/builds/1/cancel"), &json!({})).await.unwrap();
+    let cancel =
+        beespace.admin().unwrap().post(&format!("/api/v1/repositories/{REPO}/builds/1/cancel"), &json!({})).await.unwrap();
     assert!(cancel.status.is_success(), "{}", cancel.body);
     assert_eq!(beespace.wait_until_finished(REPO, 3).await.unwrap().status, Status::Success);
 }

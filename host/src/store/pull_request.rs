@@ -132,7 +132,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError`] if the store cannot be written.
-    pub async fn record_pull_request_head(&self, id: BuildId, sha: Sha, is_confirmed: bool) -> Result<HeadRecorded, StoreError> {
+    pub async fn record_pull_request_head(
+        &self,
+        id: BuildId,
+        sha: Sha,
+        is_confirmed: bool,
+        now: Timestamp,
+    ) -> Result<HeadRecorded, StoreError> {
         self.write(move |write| {
             let mut build = write.build(id)?.ok_or(StoreError::NotFound("build"))?;
             if build.phase != Phase::Prepare {
