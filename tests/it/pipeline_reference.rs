@@ -91,7 +91,7 @@ fn the_schema_accepts_what_the_reader_accepts() {
         with(json!({ "when": { "cron": "nightly" }, "schedules": [{ "name": "nightly", "cron": "@daily", "zone": "UTC" }] })),
         with(json!({ "when": { "tag": "v*", "ref": "refs/tags/**", "target": ["production", "!test"] } })),
         with(
-            json!({ "params": { "level": { "type": "choice", "options": ["a", "b"], "default": "a" }, "n-1": { "about": "x" } } }),
+            json!({ "params": { "level": { "type": "choice", "options": ["a", "b"], "default": "a" }, "n": { "about": "x" } } }),
         ),
         step(json!({ "run": "a", "shell": "bash -eo pipefail", "user": "1000:1000", "tmpfs": { "/tmp": "1GiB" } })),
         step(json!({ "settings": { "a": [1, { "b": true }] }, "network": "none", "privileged": true, "devices": ["/dev/kvm"] })),

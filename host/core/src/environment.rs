@@ -41,8 +41,8 @@ pub struct Inputs<'a> {
 /// Longest value in bytes. Linux limits one string of the environment to 128 KiB (`MAX_ARG_STRLEN`), name and NUL included.
 const MAX_VALUE_BYTES: usize = 64 * 1024;
 
-/// The variables of this step: those of the table, one for each param of the pipeline and each axis of its matrix, and those of [`container_plugin`] if the
-/// step uses its image as a plugin.
+/// The variables of this step: those of the table, one for each param of the pipeline and each axis of its matrix, and those of
+/// [`container_plugin`] if the step uses its image as a plugin.
 #[must_use]
 pub fn variables(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
     let table = VARIABLES.iter().map(|variable| (variable.name.to_owned(), (variable.value)(inputs)));

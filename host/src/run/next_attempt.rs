@@ -55,7 +55,8 @@ impl NextAttempt {
         // Stored before anything of the ended attempt is removed: a server that ends in between continues with the next one.
         run.update_step(number, move |step| step.begin_next_attempt(remark.clone())).await?;
         if let Err(error) = run.app.engine.release(self.ended).await {
-            tracing::warn!(step = %self.ended, %error, "could not remove a step's containers; they are removed when the stage ends");
+            let step = self.ended;
+            tracing::warn!(%step, %error, "could not remove a step's containers; they are removed when the stage ends");
         }
         tokio::select! {
             () = sleep(self.delay) => {}

@@ -3,6 +3,7 @@
 
 pub mod approval;
 pub mod build_title;
+mod container_text;
 pub mod delivery_state;
 pub mod error_line;
 pub mod log_html;

@@ -5,13 +5,13 @@ use std::fmt::Display;
 
 use beespace_core::pipeline::{
     Action, Choice, CloneOptions, Conditions, ContainerLimits, DEFAULT_NAME, EnvValue, ImageAction, OnFailure, OtherNetwork,
-    Param, ParamKind, Pipeline, Pull, PullRequestCheckout, Retry, Setting, Step, UsesAction, When,
+    Param, ParamKind, Pipeline, PullRequestCheckout, Retry, Setting, Step, UsesAction, When,
 };
 use beespace_core::plan::Limits;
 use beespace_core::schedule::Schedule;
-use beespace_core::units::{format_duration, format_size};
+use beespace_core::units::format_duration;
 
-use super::plan_text::limit_lines;
+use super::container_text::{limit_lines, pull_line, tmpfs_lines};
 
 /// The pipeline as policies left it, line by line. Each line names its step, or the pipeline. Defaults are left out.
 #[must_use]
@@ -122,24 +122,6 @@ fn container_lines(action: &ImageAction) -> Vec<String> {
     lines.extend(devices.iter().map(|device| format!("device {device}")));
     lines.extend(tmpfs_lines(tmpfs));
     lines
-}
-
-/// The directories of a container that are in memory.
-pub(super) fn tmpfs_lines(tmpfs: &BTreeMap<String, Option<u64>>) -> impl Iterator<Item = String> {
-    tmpfs.iter().map(|(path, size)| match size {
-        Some(size) => format!("tmpfs {path} of {}", format_size(*size)),
-        None => format!("tmpfs {path}"),
-    })
-}
-
-/// When the image of a container is pulled.
-pub(super) fn pull_line(pull: Pull) -> String {
-    let when = match pull {
-        Pull::Always => "always",
-        Pull::IfAbsent => "if-absent",
-        Pull::Never => "never",
-    };
-    format!("pull {when}")
 }
 
 fn env_lines(env: &BTreeMap<String, EnvValue>) -> Vec<String> {

@@ -2,12 +2,12 @@
 
 use beespace_core::build::Stage;
 use beespace_core::pipeline::{Action, Pipeline};
-use beespace_core::plan::{Container, Limits, MountSource, Network, SecretTarget, StepPlan};
+use beespace_core::plan::{Container, MountSource, Network, SecretTarget, StepPlan};
 use beespace_core::policy::approval::PendingApproval;
 use beespace_core::script::script;
-use beespace_core::units::format_size;
 
-use super::pipeline_text::{pipeline_lines, pull_line, tmpfs_lines};
+use super::container_text::{limit_lines, pull_line, tmpfs_lines};
+use super::pipeline_text::pipeline_lines;
 
 /// The plan that an approval allows to run, line by line.
 #[must_use]
@@ -74,17 +74,6 @@ fn push_container_lines(container: &Container, written: Option<&[String]>, lines
     // them.
     let same = written.filter(|run| script(run) == *text).map(|run| run.join("\n"));
     lines.extend(same.as_ref().unwrap_or(text).lines().map(|line| format!("$ {line}")));
-}
-
-pub(super) fn limit_lines(limits: &Limits) -> Vec<String> {
-    let Limits { cpu_millis, memory_bytes, pids, timeout_seconds } = limits;
-    let lines = [
-        cpu_millis.map(|millis| format!("limit: {millis} thousandths of a CPU")),
-        memory_bytes.map(|bytes| format!("limit: {} of memory", format_size(bytes))),
-        pids.map(|pids| format!("limit: {pids} processes")),
-        timeout_seconds.map(|seconds| format!("timeout {seconds} s")),
-    ];
-    lines.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

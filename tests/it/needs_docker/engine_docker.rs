@@ -220,7 +220,7 @@ async fn a_stage_has_a_network_of_its_own() {
 async fn shell_user_and_directories_in_memory_are_those_of_the_plan() {
     let fixture = EngineFixture::docker().await;
     let script = "case $- in *u*) echo options;; esac; id -u; grep -o ' /tmp/work tmpfs .*size=1024k' /proc/mounts | cut -c1-16; \
-                  cp /bin/true /tmp/work/t && /tmp/work/t && echo runs";
+                  printf '#!/bin/sh\\necho runs\\n' >/tmp/work/t; chmod +x /tmp/work/t; /tmp/work/t";
     let mut container = fixture.shell_container(script);
     container.shell = Some(["/bin/sh", "-eu"].map(str::to_owned).to_vec());
     container.user = Some("1000:1000".to_owned());

@@ -4,7 +4,7 @@
 use super::Step;
 use super::decode::Reader;
 use super::diagnostics::{did_you_mean, quote};
-use super::substitution::{self, Path};
+use super::substitution::{self, Path, UsedPath};
 use super::yaml::{Node, Value};
 use crate::diagnostic::Span;
 
@@ -32,13 +32,6 @@ enum TextUse {
     /// It may not contain a substitution. The text is the reason.
     Fixed(&'static str),
     Plain,
-}
-
-/// A substitution in the file, for the checks that need the whole file.
-#[derive(Debug, Clone)]
-pub(super) struct UsedPath {
-    pub(super) path: Path,
-    pub(super) span: Span,
 }
 
 /// The names that substitutions may use.

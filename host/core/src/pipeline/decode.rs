@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::check_texts::UsedPath;
 use super::diagnostics::{Diagnostics, did_you_mean, join_words, quote};
 use super::keywords::{ForeignKeyword, Keywords, WHEN};
 use super::matrix::Cell;
 use super::spans::{Spans, YamlPath};
-use super::substitution::Path;
+use super::substitution::{Path, UsedPath};
 use super::yaml::{MapEntry, Node, Scalar, Value};
 use crate::diagnostic::Span;
 

@@ -137,8 +137,8 @@ mod tests {
         let reason = problem("platform: linux/arm64\nlabels: { gpu: false, zone: a }").unwrap();
         assert_eq!(
             reason.message,
-            "no engine has the platform \"linux/arm64\" and the label \"gpu\" with the value \"false\" and the label \"zone\" with \
-             the value \"a\""
+            "no engine has the platform \"linux/arm64\" and the label \"gpu\" with the value \"false\" and the label \"zone\" \
+             with the value \"a\""
         );
         let help = "this instance has the platform linux/amd64 and the labels gpu=true (`[engine] labels`)";
         assert_eq!(reason.help.as_deref(), Some(help));

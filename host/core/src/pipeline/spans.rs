@@ -116,7 +116,8 @@ mod tests {
 
     #[test]
     fn a_part_of_a_plan_is_found_at_its_source_in_the_file() {
-        let text = "env: {ALL: x}\nsteps:\n  - name: a\n    image: x\n    run: y\n    env: {OWN: z}\n    privileged: true\n  - name: b\n    uses: c\n";
+        let text = "env: {ALL: x}\nsteps:\n  - name: a\n    image: x\n    run: y\n    env: {OWN: z}\n    privileged: true\n\
+                    \x20 - name: b\n    uses: c\n";
         let spans = crate::pipeline::read("f", text.as_bytes()).unwrap().spans;
         let line = |step, pointer| spans.find_in_plan(StepNumber(step), pointer).map(|span| span.line);
         assert_eq!(line(1, "/containers/0/image"), Some(4));

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::diagnostics::{did_you_mean, quote};
+use crate::diagnostic::Span;
 use crate::event::Event;
 use crate::ids::Sha;
 
@@ -52,6 +53,13 @@ pub enum Path {
         step: String,
         name: String,
     },
+}
+
+/// A substitution in the file, for the checks that need the whole file.
+#[derive(Debug, Clone)]
+pub(super) struct UsedPath {
+    pub(super) path: Path,
+    pub(super) span: Span,
 }
 
 /// Why a text is not a path.

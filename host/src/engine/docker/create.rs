@@ -131,12 +131,7 @@ impl CreateContext<'_> {
             mount.volume_options = Some(options.clone());
         }
         mounts.extend(file_mounts);
-        let network = match container.network {
-            Network::BuildDefault => format!("container:{}", self.network),
-            Network::None => "none".to_owned(),
-            Network::Host => return Err("the network of the engine's machine is not available to steps".to_owned()),
-            Network::EgressAllowList => return Err("an allow-list for the container's network is not supported yet".to_owned()),
-        };
+        let network = network_mode(container.network, self.network)?;
         let env = environment(launch, container, files.env);
         let all_env: Vec<&str> = self.image.env.iter().chain(&env).map(String::as_str).collect();
         let is_deferred = files.command.is_some() && may_defer(&all_env, container.workdir.as_deref(), &mounts, self.workspace);
@@ -170,7 +165,7 @@ impl CreateContext<'_> {
                 cap_add: Some(CAPABILITIES.map(str::to_owned).to_vec()),
                 security_opt: Some(vec!["no-new-privileges".to_owned()]),
                 init: Some(self.init),
-                tmpfs: (!container.tmpfs.is_empty()).then(|| tmpfs_options(container)),
+                tmpfs: tmpfs_options(container),
                 log_config: Some(log_config(self.options.log_bytes)),
                 ..Default::default()
             }),
@@ -187,6 +182,15 @@ fn log_config(bytes: u64) -> HostConfigLogConfig {
     HostConfigLogConfig {
         typ: Some("json-file".to_owned()),
         config: Some([("max-size".to_owned(), size.to_string()), ("max-file".to_owned(), "1".to_owned())].into()),
+    }
+}
+
+fn network_mode(network: Network, stage: &str) -> Result<String, String> {
+    match network {
+        Network::BuildDefault => Ok(format!("container:{stage}")),
+        Network::None => Ok("none".to_owned()),
+        Network::Host => Err("the network of the engine's machine is not available to steps".to_owned()),
+        Network::EgressAllowList => Err("an allow-list for the container's network is not supported yet".to_owned()),
     }
 }
 
@@ -243,12 +247,13 @@ fn workspace_mounts(workspace: &str, container: &Container) -> Result<Vec<Mount>
 }
 
 /// The options of a container's directories in memory. Programs may run from them, unlike from those of Docker's default.
-fn tmpfs_options(container: &Container) -> HashMap<String, String> {
+fn tmpfs_options(container: &Container) -> Option<HashMap<String, String>> {
     let options = |size: &Option<u64>| {
         let size = size.map_or(String::new(), |bytes| format!(",size={bytes}"));
         format!("rw,exec,nosuid,nodev,mode=1777{size}")
     };
-    container.tmpfs.iter().map(|(path, size)| (path.clone(), options(size))).collect()
+    let mounts = container.tmpfs.iter().map(|(path, size)| (path.clone(), options(size)));
+    (!container.tmpfs.is_empty()).then(|| mounts.collect())
 }
 
 fn environment(launch: &Launch, container: &Container, secrets: BTreeMap<String, String>) -> Vec<String> {
