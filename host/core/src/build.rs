@@ -3,6 +3,7 @@
 mod head;
 mod pipeline_file;
 mod schedules;
+mod summary;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

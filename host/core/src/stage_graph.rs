@@ -267,6 +267,9 @@ mod tests {
             }).collect();
             let ends = [Status::Success, Status::Failure, Status::Killed, Status::Error];
             for _ in 0..=stages.len() {
+                let summaries: Vec<Stage> = stages.iter().map(Stage::summary).collect();
+                prop_assert_eq!(next_moves(&summaries), next_moves(&stages));
+                prop_assert_eq!(status(&summaries, "gogs:1", Timestamp(0)), status(&stages, "gogs:1", Timestamp(0)));
                 settle(&mut stages);
                 let over: BTreeSet<StageNumber> =
                     stages.iter().filter(|stage| stage.status.is_over()).map(|stage| stage.number).collect();

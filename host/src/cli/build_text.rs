@@ -1,5 +1,7 @@
 //! `beespace build show`: a build with its stages and steps as text.
 
+use std::collections::BTreeSet;
+
 use beespace_core::pipeline::matrix;
 use beespace_core::reason::Reason;
 use beespace_core::sanitize;
@@ -42,7 +44,7 @@ impl Text {
         let mut text = Self { lines: Vec::new(), now };
         text.build(build, page);
         for stage in &build.stages {
-            text.stage(stage);
+            text.stage(stage, &build.stages);
         }
         text
     }
@@ -80,11 +82,16 @@ impl Text {
         }
     }
 
-    fn stage(&mut self, stage: &StageBody) {
+    fn stage(&mut self, stage: &StageBody, all: &[StageBody]) {
         let took = suffix(&duration(stage.started_at.as_deref(), stage.finished_at.as_deref(), self.now));
         let reason = self.new_reason(stage.reason.as_ref());
         self.lines.push(String::new());
         self.line(&format!("{}  {}{took}{reason}", matrix::title(&stage.name, &stage.matrix), stage.status));
+        let needed = all.iter().filter(|other| stage.needs.contains(&other.number)).map(|other| other.name.as_str());
+        let needed: BTreeSet<&str> = needed.collect();
+        if !needed.is_empty() {
+            self.line(&format!("  needs {}", needed.into_iter().collect::<Vec<_>>().join(", ")));
+        }
         for approval in &stage.approvals {
             self.approval(approval);
         }
@@ -223,6 +230,17 @@ mod tests {
         build.restarts_label = Some("ada/hive #1".to_owned());
         let lines = Text::of(&build, "", Timestamp(0)).lines;
         assert!(lines.iter().any(|line| line == "  restart of ada/hive #1"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_stage_names_its_cell_and_what_it_needs() {
+        let mut build = build("success", "", "");
+        let lint = build.stages[0].clone();
+        let cell = std::collections::BTreeMap::from([("rust".to_owned(), "1.10".to_owned())]);
+        build.stages.push(StageBody { number: 2, name: "test".to_owned(), needs: vec![1], matrix: cell, ..lint });
+        let lines = Text::of(&build, "", Timestamp(0)).lines;
+        let at = lines.iter().position(|line| line.starts_with("test (rust=1.10)  success")).unwrap();
+        assert_eq!(lines[at + 1], "  needs default");
     }
 
     #[test]

@@ -7,7 +7,8 @@ use beespace_core::ids::{BuildId, RepositoryId, StageId, StageNumber};
 use beespace_core::status::Status;
 
 use super::tables::{
-    BUILD, BUILD_NUMBER, BUILD_OF_REPOSITORY, BUILD_OF_REPOSITORY_STATUS, BUILD_OF_STATUS, Key, LAST_RUN, STAGE, Table, last_id,
+    BUILD, BUILD_NUMBER, BUILD_OF_REPOSITORY, BUILD_OF_REPOSITORY_STATUS, BUILD_OF_STATUS, Key, LAST_RUN, STAGE, STAGE_SUMMARY,
+    Table, last_id,
 };
 use super::transaction::{Order, Read, Rows, Write};
 use super::{StoreError, row};
@@ -71,6 +72,21 @@ pub trait Builds: Rows + Sized {
             Ok(true)
         })?;
         Ok(stages)
+    }
+
+    /// The [summaries](Stage::summary) of a build's stages, in the order of the file.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    fn stage_summaries(&self, build: BuildId) -> Result<Vec<Stage>, StoreError> {
+        let (prefix, mut summaries) = (build_key(build), Vec::new());
+        self.scan(STAGE_SUMMARY, prefix.as_slice(), None, Order::OldestFirst, &mut |_, value| {
+            summaries.push(row::decode("stage", value)?);
+            Ok(true)
+        })?;
+        // The stages of a build that began under an earlier version may have none.
+        let count = self.keys(STAGE, prefix.as_slice(), None, Order::OldestFirst, usize::MAX)?.len();
+        if summaries.len() == count { Ok(summaries) } else { self.stages(build) }
     }
 
     /// # Errors
@@ -194,7 +210,9 @@ impl Write<'_> {
     }
 
     pub(super) fn put_stage(&self, stage: &Stage) -> Result<(), StoreError> {
-        self.put(STAGE, "stage", stage_key(stage.id()).as_slice(), stage)
+        let key = stage_key(stage.id());
+        self.put(STAGE_SUMMARY, "stage", key.as_slice(), &stage.summary())?;
+        self.put(STAGE, "stage", key.as_slice(), stage)
     }
 
     /// Records the build as the last run of its branch if any of its stages ran.

@@ -169,7 +169,7 @@ impl Write<'_> {
         if !build.status.is_over() {
             return self.put_build(&build);
         }
-        self.finish_build(build, &stages, now)
+        self.finish_build(build, &self.stages(id)?, now)
     }
 
     fn finish_build(&self, mut build: Build, stages: &[Stage], now: Timestamp) -> Result<(), StoreError> {

@@ -16,18 +16,24 @@ use super::transaction::Write;
 use super::{Queue, Store, StoreError};
 
 impl Write<'_> {
-    /// Queues or skips the stages of a build that need not wait any longer; the others show what they wait for. Returns all
-    /// stages of the build.
+    /// Queues or skips the stages of a build that need not wait any longer; the others show what they wait for. Returns the
+    /// summaries of all stages of the build: it is called after each change of a stage, and a build may have a thousand.
     pub(super) fn release_stages(&self, build: &Build, now: Timestamp) -> Result<Vec<Stage>, StoreError> {
-        let mut stages = self.stages(build.id)?;
+        let mut summaries = self.stage_summaries(build.id)?;
         loop {
             let mut has_moved = false;
-            for one in stage_graph::next_moves(&stages) {
-                let Some(stage) = stages.iter_mut().find(|stage| stage.number == one.stage()) else { continue };
-                has_moved |= self.apply_move(build, stage, &one, now)?;
+            for one in stage_graph::next_moves(&summaries) {
+                let Some(summary) = summaries.iter_mut().find(|summary| summary.number == one.stage()) else { continue };
+                // Most moves are waits that the stage shows already.
+                if matches!(&one, StageMove::Wait(_, reason) if summary.reason.as_ref() == Some(reason)) {
+                    continue;
+                }
+                let mut stage = self.stage(summary.id())?.ok_or(StoreError::NotFound("stage"))?;
+                has_moved |= self.apply_move(build, &mut stage, &one, now)?;
+                *summary = stage.summary();
             }
             if !has_moved {
-                return Ok(stages);
+                return Ok(summaries);
             }
         }
     }

@@ -15,7 +15,7 @@ use super::notice::Notices as _;
 use super::repository::{Repositories as _, Repository};
 use super::tables::{
     BUILD, DECISION, DECISION_OF_BUILD, DELIVERY, DELIVERY_BODY, DELIVERY_OF_REPOSITORY, DELIVERY_SEEN, Key, LAST_RUN,
-    NOTICE_OF_BUILD, STAGE, Table, last_id,
+    NOTICE_OF_BUILD, STAGE, STAGE_SUMMARY, Table, last_id,
 };
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Store, StoreError};
@@ -103,6 +103,7 @@ impl Write<'_> {
         let prefix = Key::new().id(build.id.0);
         for key in self.keys(STAGE, prefix.as_slice(), None, Order::OldestFirst, usize::MAX)? {
             self.remove(STAGE, &key)?;
+            self.remove(STAGE_SUMMARY, &key)?;
         }
         for key in self.keys(DECISION_OF_BUILD, prefix.as_slice(), None, Order::OldestFirst, usize::MAX)? {
             self.remove(DECISION_OF_BUILD, &key)?;

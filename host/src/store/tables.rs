@@ -51,6 +51,8 @@ tables! {
     LAST_RUN = "last_run",
     /// build id, stage number → row.
     STAGE = "stage",
+    /// build id, stage number → the parts of the row on which the status of the build depends.
+    STAGE_SUMMARY = "stage_summary",
     /// decision id → row.
     DECISION = "decision",
     /// build id, decision id.

@@ -18,6 +18,8 @@ use crate::view::time;
 #[derive(Debug, Clone)]
 pub struct StageView {
     pub name: String,
+    /// The pipelines that it needs.
+    pub needs: Option<String>,
     /// Its status, unless the build has the same: the page begins with that.
     pub status: Option<StatusLabel>,
     pub took: String,
@@ -82,6 +84,7 @@ impl StageView {
     pub fn new(urls: &Urls, build: &Build, stage: &Stage, now: Timestamp) -> Self {
         Self {
             name: stage.title(),
+            needs: Some(stage.pipeline.needs.join(", ")).filter(|needs| !needs.is_empty()),
             status: Some(stage.display_status()).filter(|status| *status != build.status).map(StatusLabel),
             is_unrun: stage.status.is_over()
                 && !stage.steps.is_empty()
