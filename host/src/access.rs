@@ -1,8 +1,8 @@
 //! Access control: one table lists every route with the access that it requires. The middleware enforces the table, and a route
 //! that is missing from it refuses every request.
 //!
-//! A route under a repository requires a [`Right`] on that repository. [`crate::authorization`] checks the right before the handler
-//! runs.
+//! A route under a repository requires a [`Right`] on that repository. [`crate::authorization`] checks the right before the
+//! handler runs.
 
 use axum::http::Method;
 

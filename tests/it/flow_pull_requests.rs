@@ -192,7 +192,10 @@ async fn a_pull_request_whose_branch_was_deleted_is_not_built() {
     gogs.delete_branch(FORK, "topic").await.unwrap();
     let look = async || {
         let deliveries = beespace.app.store.read()?.deliveries(None, None, 100)?;
-        let is_deleted = |delivery: &Delivery| matches!(&delivery.outcome, DeliveryOutcome::Ignored(reason) if reason.code == "branch-deleted");
+        let is_deleted = |delivery: &Delivery| match &delivery.outcome {
+            DeliveryOutcome::Ignored(reason) => reason.code == "branch-deleted",
+            _ => false,
+        };
         Ok(deliveries.iter().any(is_deleted).then_some(()))
     };
     beespace.wait_for("the deleted branch", look).await.unwrap();

@@ -112,7 +112,9 @@ pub struct BuildBody {
 /// A pull request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PullRequestBody {
+    /// Its number in the repository.
     pub number: u64,
+    /// Its title when the event was reported.
     pub title: String,
     /// The branch that it is to be merged into.
     pub target_branch: String,

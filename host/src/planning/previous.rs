@@ -21,8 +21,8 @@ impl<'a> PipelineKey<'a> {
     }
 }
 
-/// The stage of the same pipeline in the last build that ran on the branch, for a pull request on its target. A stage that policies
-/// or people declined, or that was skipped, does not count: an earlier attempt does not make a change acceptable.
+/// The stage of the same pipeline in the last build that ran on the branch, for a pull request on its target. A stage that
+/// policies or people declined, or that was skipped, does not count: an earlier attempt does not make a change acceptable.
 #[must_use]
 pub fn previous_stage(app: &App, build: &Build, pipeline: &Pipeline) -> Option<Stage> {
     let branch = build.event.branch_or_target()?;

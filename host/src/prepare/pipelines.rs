@@ -164,7 +164,8 @@ pub(super) async fn plan_all(
     change_set: &ChangeSet,
 ) -> (Vec<Stage>, Vec<Decision>) {
     let all_needs: Vec<Vec<StageNumber>> = pipelines.iter().map(|matched| needed_stages(&pipelines, matched)).collect();
-    let (mut plans, budget) = (Vec::with_capacity(pipelines.len()), PlanBudget::default());
+    let budget = PlanBudget::default();
+    let mut plans = Vec::with_capacity(pipelines.len());
     for ((matched, needs), number) in pipelines.into_iter().zip(all_needs).zip(1..) {
         let id = StageId { build: build.id, stage: StageNumber(number) };
         plans.push(plan(app, build, (id, needs), matched, (change_set, &budget)).boxed());

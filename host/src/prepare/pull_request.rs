@@ -22,7 +22,8 @@ use crate::store::StoreError;
 use crate::store::pull_request::{HeadRecorded, PullRequests as _};
 use crate::worker::WorkError;
 
-/// Finds the commit of a pull request's build. Returns how the build ends if there is nothing to build. Other builds are unchanged.
+/// Finds the commit of a pull request's build. Returns how the build ends if there is nothing to build. Other builds are
+/// unchanged.
 ///
 /// # Errors
 /// [`WorkError::Wait`] until the next look, or while Gogs is unreachable; the build shows the reason.

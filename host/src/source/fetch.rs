@@ -147,8 +147,8 @@ impl Mirror {
         self.fetch_of_stranger(url, access, &format!("+refs/pull/{number}/*:refs/pull/{number}/*")).await
     }
 
-    /// Fetches a branch of a fork for a pull request whose ref Gogs has lost, with the same limits. `url` belongs to the fork, and
-    /// `branch` is well-formed.
+    /// Fetches a branch of a fork for a pull request whose ref Gogs has lost, with the same limits. `url` belongs to the fork,
+    /// and `branch` is well-formed.
     ///
     /// # Errors
     /// As [`Mirror::fetch`].

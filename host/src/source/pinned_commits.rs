@@ -12,7 +12,8 @@ use beespace_core::trust::CommitLocation;
 use super::git::Call;
 use super::{Mirror, SourceError};
 
-/// Each build has a folder of its own with the refs `head`, `base` and `merge`, so a commit stays until its last build is removed.
+/// Each build has a folder of its own with the refs `head`, `base` and `merge`, so a commit stays until its last build is
+/// removed.
 const PINS: &str = "refs/beespace/builds";
 
 /// Enough to check that all objects of a large commit are there.

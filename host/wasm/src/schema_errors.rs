@@ -11,8 +11,8 @@ const MAX_QUOTED: usize = 80;
 /// Most alternatives whose violations are listed.
 const MAX_ALTERNATIVES: usize = 3;
 
-/// Each violation that `error` stands for: a JSON pointer into the value, and a message. `schema` is the whole schema, `value` the
-/// whole value.
+/// Each violation that `error` stands for: a JSON pointer into the value, and a message. `schema` is the whole schema, `value`
+/// the whole value.
 pub(crate) fn explain(error: &ValidationError<'_>, schema: &Value, value: &Value) -> Vec<(String, String)> {
     let pointer = error.instance_path().to_string();
     let of_place = subschema(schema, &pointer);

@@ -1,6 +1,6 @@
 //! Settings that name a host or a secret, which the grants of the binding must contain. A manifest marks such a setting in its
-//! JSON Schema with `"x-grant": "hosts"` or `"x-grant": "secrets"`. A binding that can never work is thus found when it is loaded,
-//! and not when the first notice is sent.
+//! JSON Schema with `"x-grant": "hosts"` or `"x-grant": "secrets"`. A binding that can never work is thus found when it is
+//! loaded, and not when the first notice is sent.
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -16,8 +16,8 @@ pub(crate) fn decide(settings: &Settings, point: &str, context: &Context) -> Ver
     }
 }
 
-/// The pipeline of untrusted code is that of its target, whatever the event: otherwise a manual build of a fork's commit would run
-/// the fork's pipeline. Without a target it is that of the default branch.
+/// The pipeline of untrusted code is that of its target, whatever the event: otherwise a manual build of a fork's commit would
+/// run the fork's pipeline. Without a target it is that of the default branch.
 fn admit_build(settings: &Settings) -> Verdict {
     let is_obliged = settings.pipeline_file == PipelineFile::Target;
     let obligation = || Obligation { id: PIPELINE_FROM_TARGET.to_owned(), params: String::new(), mandatory: true };

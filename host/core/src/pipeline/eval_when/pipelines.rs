@@ -38,8 +38,8 @@ pub fn pipeline_matches(when: Option<&When>, facts: &Facts) -> Result<Vec<Reason
     match_pipeline(&mut Evaluator::new(facts), when).map(|matched| matched.remarks)
 }
 
-/// Which pipelines of a build run, in their order; an error is the reason why a pipeline does not run. The work is bounded for all
-/// of them together.
+/// Which pipelines of a build run, in their order; an error is the reason why a pipeline does not run. The work is bounded for
+/// all of them together.
 pub fn pipelines_match<'w>(
     whens: impl IntoIterator<Item = Option<&'w When>>,
     facts: &Facts,
