@@ -10,7 +10,6 @@ use serde_json::json;
 
 use super::diagnostics::render;
 use super::exit::{Exit, Failure};
-use super::output::Output;
 
 /// Check pipeline files; print every problem with its line and a remedy
 #[derive(Debug, Clone, clap::Args)]
@@ -19,8 +18,21 @@ pub struct LintArgs {
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Output format
-    #[arg(long, value_enum, default_value_t)]
-    pub output: Output,
+    #[arg(long, visible_alias = "output", value_enum, default_value_t)]
+    pub format: LintFormat,
+}
+
+/// The format of the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LintFormat {
+    /// For people, with the lines of the file
+    #[default]
+    #[value(alias = "table")]
+    Text,
+    /// Normal forms and problems
+    Json,
+    /// Workflow commands that GitHub, Gitea and other servers show beside the lines
+    Github,
 }
 
 /// A file under the name that messages use.
@@ -35,9 +47,10 @@ pub fn run(args: &LintArgs) -> Result<Exit, Failure> {
     let files = paths.iter().map(|path| read_file(path)).collect::<Result<Vec<_>, _>>()?;
     let sources: Vec<SourceFile<'_>> = files.iter().map(|(path, bytes)| SourceFile { path, bytes }).collect();
     let result = pipeline::read_files(&sources);
-    let text = match args.output {
-        Output::Table => to_text(&files, &result),
-        Output::Json => to_json(&files, &result),
+    let text = match (args.format, &result) {
+        (LintFormat::Github, Err(diagnostics)) => to_workflow_commands(diagnostics),
+        (LintFormat::Text | LintFormat::Github, _) => to_text(&files, &result),
+        (LintFormat::Json, _) => to_json(&files, &result),
     };
     // `beespace lint | head` may close stdout early; the exit code still reports the result.
     let _ = io::stdout().write_all(text.as_bytes());
@@ -100,6 +113,21 @@ fn to_text(files: &[NamedFile], result: &Result<Vec<ParsedPipeline>, Vec<Diagnos
     pipelines.iter().map(line).collect()
 }
 
+/// One command per problem: `::error file=F,line=1,col=2::message`.
+fn to_workflow_commands(diagnostics: &[Diagnostic]) -> String {
+    let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
+    let command = |problem: &Diagnostic| {
+        let place = problem.span.map_or(String::new(), |span| {
+            format!(",line={},col={},endLine={},endColumn={}", span.line, span.column, span.end_line, span.end_column)
+        });
+        let help = problem.help.as_ref().map_or(String::new(), |help| format!("\n{help}"));
+        let message = data(&format!("{}{help}", problem.message));
+        format!("::error file={}{place},title={}::{message}\n", property(&problem.file), property(&problem.code))
+    };
+    diagnostics.iter().map(command).collect()
+}
+
 /// `pipelines` are the normal forms: the documents that policies evaluate.
 fn to_json(files: &[NamedFile], result: &Result<Vec<ParsedPipeline>, Vec<Diagnostic>>) -> String {
     let (pipelines, diagnostics) = match result {
@@ -116,7 +144,7 @@ mod tests {
     use super::*;
 
     fn args(file: PathBuf) -> LintArgs {
-        LintArgs { files: vec![file], output: Output::Json }
+        LintArgs { files: vec![file], format: LintFormat::Json }
     }
 
     fn json_of(files: &[(&str, &str)]) -> serde_json::Value {
@@ -156,6 +184,21 @@ mod tests {
         assert_eq!(good, "one: pipeline \"a\", 1 step, no problems\n");
         let bad = to_text(&files, &pipeline::read_files(&sources));
         assert!(bad.contains("--> two:1:1") && bad.contains("1 | - b"), "{bad}");
+    }
+
+    #[test]
+    fn workflow_commands_have_one_line_per_problem() {
+        let file = SourceFile { path: "a,b.yml", bytes: b"stpes: []\nsteps: [{ name: a, image: \"100%\" }]\n" };
+        let text = to_workflow_commands(&pipeline::read_files(&[file]).unwrap_err());
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[0]
+                .starts_with("::error file=a%2Cb.yml,line=1,col=1,endLine=1,endColumn=6,title=unknown-key::unknown key `stpes`"),
+            "{text}"
+        );
+        assert!(lines[0].ends_with("%0Adid you mean `steps`?"), "{text}");
+        assert!(lines[1].contains("`100%25` is not a valid image name"), "{text}");
+        assert_eq!(lines.len(), 2);
     }
 
     #[test]
