@@ -5,7 +5,7 @@ use super::Step;
 use super::decode::Reader;
 use super::diagnostics::{did_you_mean, quote};
 use super::substitution::{self, Path, UsedPath};
-use super::yaml::{Node, Value};
+use super::yaml::{MapEntry, Node, Value};
 use crate::diagnostic::Span;
 
 /// Keys whose texts are fixed, with the reason as the end of a sentence.
@@ -63,6 +63,8 @@ impl Place {
             (Some((_, why)), _) => TextUse::Fixed(why),
             (None, "run" | "shell") if self.has_keywords => TextUse::Script,
             (None, "entrypoint" | "args") if self.has_keywords => TextUse::Words,
+            // The usual names of a script in the settings of plugins, for example of those for SSH.
+            (None, "script" | "commands" | "command" | "run") if !self.has_keywords => TextUse::Script,
             _ => self.usage,
         };
         // Below these keys the user chooses the names.
@@ -82,20 +84,22 @@ impl Reader {
             Value::Null => {}
             Value::Scalar(scalar) => self.check_text(&scalar.text, node.span, place),
             Value::List(items) => {
-                let mut follows_code_option = false;
+                // Programs accept further options between `-c` and the code: every later word counts.
+                let mut usage = place.usage;
                 for item in items {
-                    let usage = match place.usage {
-                        TextUse::Words if follows_code_option => TextUse::Script,
-                        usage => usage,
-                    };
                     self.check_node(item, Place { usage, ..place });
-                    follows_code_option = is_code_option(item);
+                    if usage == TextUse::Words && is_code_option(item) {
+                        usage = TextUse::Script;
+                    }
                 }
             }
             Value::Map(entries) => {
+                let runs_code = place.has_keywords && entries.iter().any(is_entrypoint_with_code);
                 for entry in entries {
                     self.check_key_text(&entry.key, entry.key_span);
-                    self.check_node(&entry.value, place.of_key(&entry.key));
+                    let inside = place.of_key(&entry.key);
+                    let usage = if runs_code && entry.key == "args" { TextUse::Script } else { inside.usage };
+                    self.check_node(&entry.value, Place { usage, ..inside });
                 }
             }
         }
@@ -188,7 +192,12 @@ impl Reader {
     }
 }
 
-/// Whether a word tells a program to run the next word as code: `-c`, `-ec`, `-e`, `--eval`.
+/// Whether `entrypoint` makes `args` code: `entrypoint: [sh, -c]`.
+fn is_entrypoint_with_code(entry: &MapEntry) -> bool {
+    entry.key == "entrypoint" && matches!(&entry.value.value, Value::List(words) if words.iter().any(is_code_option))
+}
+
+/// Whether a word tells a program to run a later word as code: `-c`, `-ec`, `-e`, `--eval`.
 fn is_code_option(word: &Node) -> bool {
     let Value::Scalar(scalar) = &word.value else { return false };
     match scalar.text.strip_prefix('-') {

@@ -23,7 +23,10 @@ pub fn substitute(file: &str, parsed: &ParsedPipeline, values: &Values) -> Resul
         return Err(problems.into_diagnostics());
     }
     // The texts keep their places, so the normal form stays one.
-    let pipeline = serde_json::from_value(normal_form).unwrap_or_else(|_| parsed.pipeline.clone());
+    let Ok(pipeline) = serde_json::from_value(normal_form) else {
+        problems.add("bad-value", None, "the pipeline cannot hold the values of its substitutions");
+        return Err(problems.into_diagnostics());
+    };
     check(parsed, &pipeline, &mut problems);
     if problems.is_empty() { Ok(pipeline) } else { Err(problems.into_diagnostics()) }
 }
