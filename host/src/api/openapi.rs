@@ -9,7 +9,7 @@ use crate::access::{self, Access, Right};
 use crate::http_problem::MEDIA_TYPE;
 
 /// Descriptions of the path parameters.
-const PATH_PARAMETERS: [(&str, &str); 8] = [
+const PATH_PARAMETERS: [(&str, &str); 9] = [
     ("owner", "The owner of the repository: a Gogs user or organisation."),
     ("name", "The name of the repository."),
     ("number", "The number of the build in its repository, or its id."),
@@ -18,6 +18,7 @@ const PATH_PARAMETERS: [(&str, &str); 8] = [
     ("id", "The id, as the list returns it."),
     ("notifier", "The name of the notifier in the configuration."),
     ("secret", "The name of the secret: letters, digits, `_`, `-` and `.`."),
+    ("schedule", "The name of the schedule: letters, digits, `_`, `-` and `.`."),
 ];
 
 /// Descriptions of the statuses.
