@@ -7,6 +7,7 @@ use axum::extract::{Form, State};
 use axum::response::Redirect;
 use beespace_core::build::{Build, Phase, Stage};
 use beespace_core::event::GivenParams;
+use beespace_core::ids::{StageId, StageNumber};
 use beespace_core::pipeline::{Param, ParamKind};
 use beespace_core::status::Status;
 use beespace_core::trust::Trust;
@@ -23,6 +24,9 @@ use crate::user_action::{self, DeploymentKind, StartRequest};
 
 /// What the name of a field begins with if it belongs to a param.
 const PARAM: &str = "param.";
+
+/// The stages whose params a form offers. A matrix may have many, with the same params.
+const MAX_STAGES: u16 = 20;
 
 /// The form.
 #[derive(Debug)]
@@ -56,7 +60,13 @@ impl StartForm {
     /// [`StoreError`] if the store cannot be read.
     pub(super) fn new(read: &impl Builds, repository: &str, default_branch: &str, builds: &[Build]) -> Result<Self, StoreError> {
         let is_newest = |build: &&Build| build.event.branch() == Some(default_branch) && build.phase != Phase::Prepare;
-        let stages = builds.iter().find(is_newest).map_or(Ok(Vec::new()), |build| read.stages(build.id))?;
+        let newest = builds.iter().find(is_newest);
+        let mut stages = Vec::new();
+        for number in 1..=MAX_STAGES {
+            let id = newest.map(|build| StageId { build: build.id, stage: StageNumber(number) });
+            let Some(stage) = id.map_or(Ok(None), |id| read.stage(id))? else { break };
+            stages.push(stage);
+        }
         let (action, schedules) = (format!("{repository}/builds"), format!("{repository}/schedules"));
         Ok(Self { action, schedules, branch: default_branch.to_owned(), params: ParamField::of_stages("start", &stages) })
     }
