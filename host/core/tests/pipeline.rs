@@ -95,7 +95,7 @@ fn every_file_of_a_case_is_used() {
     let cases = cases();
     let is_error = |case: &&PathBuf| case.join("expected.txt").exists();
     let errors = cases.iter().filter(is_error).count();
-    assert!(cases.len() >= 60 && errors * 3 >= cases.len(), "{errors} of {} cases are errors", cases.len());
+    assert!(cases.len() >= 200 && errors * 3 >= cases.len(), "{errors} of {} cases are errors", cases.len());
     for case in cases {
         assert!(case.is_dir(), "{} is not the folder of a case", case.display());
         for entry in fs::read_dir(&case).unwrap() {
