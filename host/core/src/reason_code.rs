@@ -136,7 +136,8 @@ reason_codes! {
         "Add `.beespace.yml` to the root of the repository, or files to `.beespace/`.";
     InvalidFile "invalid-file" "The pipeline files have problems, or exclude each other."
         "Run `beespace lint` to check the files before you push.";
-    InvalidSchedules "invalid-schedules" "The schedules of the pipeline file conflict with those that people set, or with a limit."
+    InvalidSchedules "invalid-schedules"
+        "The schedules of the pipeline file conflict with those that people set, or with a limit."
         "Rename, remove or change the listed schedules.";
     InvalidParams "invalid-params" "The params of the build do not match `params` of its pipeline file."
         "Start the build again with the listed params.";

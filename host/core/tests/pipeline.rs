@@ -5,7 +5,7 @@
 //! | `pipeline.yml` | the pipeline file; instead of it, a folder `.beespace` with several files |
 //! | `event.json` | facts, if the case tests `when`; `failed` are the names of steps that have failed so far |
 //! | `values.json` | values of paths, if the case tests substitutions |
-//! | `expected.json` | for valid files: the normal form, the plans of the image steps, and with facts what runs; of several pipelines a list |
+//! | `expected.json` | for valid files: normal forms, plans of the image steps, and with facts what runs; a list if several |
 //! | `expected.txt` | for an invalid file: all diagnostics |
 //! | `spans.txt` | optional: the location of each part of the normal form |
 //!

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::check_texts::DeclaredNames;
-use super::decode::Reader;
+use super::decode::{Fields, Reader};
 use super::diagnostics::Diagnostics;
 use super::files::{SourceFile, default_name};
 use super::keywords::{CLONE, PIPELINE};
@@ -12,7 +12,7 @@ use super::spans::{Place, Spans, YamlPath};
 use super::step::{first_key_span, name_problem};
 use super::substitution::Path;
 use super::yaml::{self, MapEntry, Node, Scalar, Value};
-use super::{CloneOptions, Pipeline, PullRequestCheckout, When, eval_when};
+use super::{CloneOptions, Param, Pipeline, PullRequestCheckout, Step, When, eval_when};
 use crate::diagnostic::Span;
 
 /// A pipeline that was read without regard to the others.
@@ -137,16 +137,7 @@ impl Reader {
         };
         self.pipeline_needs = fields.get("needs").map(|entry| self.needs(entry, "pipeline", &path)).unwrap_or_default();
         let params = fields.get("params").map(|entry| self.params(entry, &path)).unwrap_or_default();
-        let param_names: Vec<&str> = params.keys().map(String::as_str).collect();
-        let matrix = fields.get("matrix").map(|entry| self.matrix(entry, &path));
-        // A matrix that could not be read may have the axes that substitutions name.
-        let is_complete = !matches!(matrix, Some(None));
-        self.pipeline_cells = matrix.flatten().unwrap_or_default();
-        let axes: Vec<String> = self.pipeline_cells.iter().take(1).flat_map(BTreeMap::keys).cloned().collect();
-        let axes: Vec<&str> = axes.iter().map(String::as_str).collect();
-        if is_complete {
-            self.check_used_paths(&DeclaredNames { steps: &steps, params: &param_names, axes: &axes });
-        }
+        self.cells_and_used_paths(fields, &steps, &params, &path);
         let when = fields.get("when").and_then(|entry| self.when_of_pipeline(entry, &path));
         let schedules = fields.get("schedules").map(|entry| self.schedules(entry, &params, when.as_ref(), &path));
         Some(Pipeline {
@@ -164,6 +155,20 @@ impl Reader {
             clone: fields.get("clone").map(|entry| self.clone_options(&entry.value, &path)).unwrap_or_default(),
             steps,
         })
+    }
+
+    /// Reads the cells of the matrix, and checks that the names exist that substitutions use.
+    fn cells_and_used_paths(&mut self, fields: Fields<'_>, steps: &[Step], params: &BTreeMap<String, Param>, path: &YamlPath) {
+        let cells = fields.get("matrix").map_or(Some(Vec::new()), |entry| self.matrix(entry, path));
+        let Some(cells) = cells else {
+            // A matrix that could not be read may have the axes that substitutions name.
+            self.used_paths.clear();
+            return;
+        };
+        let axes: Vec<&str> = cells.first().into_iter().flat_map(BTreeMap::keys).map(String::as_str).collect();
+        let params: Vec<&str> = params.keys().map(String::as_str).collect();
+        self.check_used_paths(&DeclaredNames { steps, params: &params, axes: &axes });
+        self.pipeline_cells = cells;
     }
 
     fn when_of_pipeline(&mut self, entry: &MapEntry, path: &YamlPath) -> Option<When> {
