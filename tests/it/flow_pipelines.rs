@@ -183,6 +183,10 @@ async fn an_approval_before_the_needs_have_finished_does_not_start_the_stage() {
         let approved = beespace.admin().unwrap().post(path, &answer).await.unwrap();
         assert!(approved.status.is_success(), "{approved:?}");
     };
+    wait_for_stage(&beespace, "deploy", |stage| stage.status == Status::Blocked).await;
+    let page = beespace.admin().unwrap().get("/ada/hive/1").await.unwrap().body;
+    assert!(page.contains("The pipeline (stage deploy) is waiting for approval"), "{page}");
+    assert!(page.contains("needs test"), "{page}");
     approve("deploy").await;
     let deploy = wait_for_stage(&beespace, "deploy", |stage| stage.status == Status::Pending).await;
     assert_eq!(reason(&deploy), "waiting for test");

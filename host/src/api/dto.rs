@@ -6,6 +6,7 @@ use beespace_core::build::{Build, Stage, Step};
 use beespace_core::event::PullRequest;
 use beespace_core::exit::Exit;
 use beespace_core::graph;
+use beespace_core::pipeline::matrix;
 use beespace_core::policy::Decision;
 use beespace_core::policy::approval::PendingApproval;
 use beespace_core::reason::Reason;
@@ -326,6 +327,12 @@ impl PullRequestBody {
 }
 
 impl StageBody {
+    /// The name with the cell, for people: `test (rust=1.95)`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        matrix::title(&self.name, &self.matrix)
+    }
+
     fn new(stage: &Stage, caused_by: &str, now: Timestamp) -> Self {
         let approvals = stage.approvals.iter().map(|approval| ApprovalBody::new(stage, approval, caused_by, now));
         Self {

@@ -107,7 +107,11 @@ fn print_approval(client: &Client, build: &BuildBody, stage: &StageBody, approva
         sanitize::line(&build.actor),
         client.page_url(&build.href)
     ));
-    print_stderr(&format!("{}: {} is waiting for approval", sanitize::line(&stage.name), sanitize::line(&approval.description)));
+    print_stderr(&format!(
+        "{}: {} is waiting for approval",
+        sanitize::line(&stage.title()),
+        sanitize::line(&approval.description)
+    ));
     for line in &approval.runs {
         print_stderr(&format!("    {}", sanitize::line(line)));
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use beespace_core::pipeline::matrix;
 use beespace_core::reason::Reason;
 use beespace_core::sanitize;
 use beespace_core::time::Timestamp;
@@ -86,7 +85,7 @@ impl Text {
         let took = suffix(&duration(stage.started_at.as_deref(), stage.finished_at.as_deref(), self.now));
         let reason = self.new_reason(stage.reason.as_ref());
         self.lines.push(String::new());
-        self.line(&format!("{}  {}{took}{reason}", matrix::title(&stage.name, &stage.matrix), stage.status));
+        self.line(&format!("{}  {}{took}{reason}", stage.title(), stage.status));
         let needed = all.iter().filter(|other| stage.needs.contains(&other.number)).map(|other| other.name.as_str());
         let needed: BTreeSet<&str> = needed.collect();
         if !needed.is_empty() {

@@ -199,7 +199,7 @@ impl LogPrinter {
         client
             .stream_bytes(&log, printed.offset, |chunk| {
                 if has_heading && self.last_printed != Some(key) && !chunk.is_empty() {
-                    print_stderr(&format!("── {} · {}{suffix}", sanitize::line(&stage.name), sanitize::line(&step.name)));
+                    print_stderr(&format!("── {} · {}{suffix}", sanitize::line(&stage.title()), sanitize::line(&step.name)));
                     self.last_printed = Some(key);
                 }
                 printed.offset += chunk.len() as u64;

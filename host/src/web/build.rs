@@ -128,8 +128,6 @@ impl BuildPage {
         if !build.status.is_over() {
             layout = layout.with_changes(LiveScope::Build(build.id));
         }
-        let waiting = stages.iter().filter(|stage| stage.accepts_approval());
-        let pending = waiting.flat_map(|stage| stage.open_approvals().map(move |approval| (stage, approval)));
         Self {
             layout,
             owner: repository.owner().to_owned(),
@@ -169,7 +167,7 @@ impl BuildPage {
             deploy: DeployForm::of_build(build, stages),
             promoted: promoted(&urls, build),
             callouts: callouts(build, stages, decisions).into_iter().chain(warnings(decisions)).collect(),
-            approvals: pending.filter_map(|(stage, approval)| ApprovalView::new(build, stage, approval, now)).collect(),
+            approvals: missing_approvals(build, stages, now),
             stages: stages.iter().map(|stage| StageView::new(&urls, build, stage, now)).collect(),
             decisions: DecisionsView::new(decisions, &build.files, stages),
             pipeline_from: build_title::pipeline_origin(build),
@@ -207,6 +205,20 @@ fn promoted(urls: &Urls, build: &Build) -> Option<(String, String)> {
     let deployment = build.event.deployment()?;
     let path = urls::build(&build.event.repository.name, BuildKey::Number(deployment.of));
     Some((urls.below_base(&path), format!("{}, target {}", deployment.of, deployment.target)))
+}
+
+/// The approvals that are missing. If the build has several stages, each names its stage.
+fn missing_approvals(build: &Build, stages: &[Stage], now: Timestamp) -> Vec<ApprovalView> {
+    let waiting = stages.iter().filter(|stage| stage.accepts_approval());
+    let pending = waiting.flat_map(|stage| stage.open_approvals().map(move |approval| (stage, approval)));
+    let view = |(stage, approval): (&Stage, _)| {
+        let mut view = ApprovalView::new(build, stage, approval, now)?;
+        if stages.len() > 1 {
+            view.what = format!("{} (stage {})", view.what, stage.title());
+        }
+        Some(view)
+    };
+    pending.filter_map(view).collect()
 }
 
 /// The objections of policies in mode `warn`, one message for each policy and effect.
