@@ -807,3 +807,26 @@ async fn a_commit_counts_as_part_of_the_repository_if_a_branch_or_tag_reaches_it
     copy.push(&["refs/tags/v1"]).await.unwrap();
     assert_eq!(look().await, CommitLocation::BranchOrTag);
 }
+
+/// Strangers choose what the head of a pull request brings, so no other fetch contains it, and its ref does not stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_head_of_a_pull_request_is_fetched_alone_and_its_ref_is_removed() {
+    let world = world().await;
+    world.push("master", &[("a", "1")]).await;
+    let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
+    copy.checkout("master").await.unwrap();
+    let head = Sha::new(&copy.commit(&[("b", "2")], "proposed").await.unwrap()).unwrap();
+    copy.push(&["HEAD:refs/pull/7/head"]).await.unwrap();
+    let find = async || world.mirror.find(&head, "refs/pull/7/head").await.unwrap();
+    world.fetch().await.unwrap();
+    assert_eq!(find().await, Lookup::Missing);
+    let access = ForgeCredentials::token(world.gogs.token().to_owned().into());
+    world.mirror.fetch_pull_request(&world.url(), &access, 8).await.unwrap();
+    assert_eq!(find().await, Lookup::Missing, "another pull request, which Gogs does not have");
+    world.mirror.fetch_pull_request(&world.url(), &access, 7).await.unwrap();
+    assert_eq!(find().await, Lookup::Found(head.clone()));
+    assert_eq!(world.mirror.location(&head).await.unwrap(), CommitLocation::Elsewhere);
+    world.mirror.forget_pull_request(7).await.unwrap();
+    assert_eq!(world.mirror.tip("refs/pull/7/head").await.unwrap(), None);
+    world.fetch().await.unwrap();
+}
