@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use axum::routing::get;
 use axum::{Json, Router};
-use beespace_core::pipeline::reference::{self, SCHEMA_PATH};
+use beespace_core::pipeline::reference;
 use utoipa::OpenApi as _;
 use utoipa::openapi::{OpenApi, Server};
 use utoipa_axum::router::OpenApiRouter;
@@ -109,7 +109,7 @@ pub fn router(urls: &Urls) -> Router<Arc<App>> {
     let schema = move || std::future::ready(Json(schema.clone()));
     routes
         .route("/api/openapi.json", get(openapi))
-        .route(&format!("/{SCHEMA_PATH}"), get(schema))
+        .route("/schema/beespace.pipeline.v1.json", get(schema))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/version", get(health::version))
