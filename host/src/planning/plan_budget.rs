@@ -27,7 +27,7 @@ impl PlanBudget {
     /// The reason why the step is not planned.
     pub(super) fn take(&self, plan: &StepPlan) -> Result<(), Reason> {
         let bytes = serde_json::to_vec(plan).map_or(0, |json| json.len());
-        let take = |left: usize| Some(left.checked_sub(bytes).unwrap_or_default());
+        let take = |left: usize| Some(left.saturating_sub(bytes));
         let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or_default();
         if bytes < before {
             return Ok(());
