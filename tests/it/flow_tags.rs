@@ -116,7 +116,8 @@ async fn a_tag_that_moves_or_is_made_again_is_built_again() {
     gogs.tag(REPO, "main", "v1", Some("made again")).await.unwrap();
     assert_eq!(beespace.wait_until_finished(REPO, 3).await.unwrap().sha(), second.sha());
     // A restart builds the commit of its build, wherever the tag is now.
-    let restarted = beespace.admin().unwrap().post(&format!("/api/v1/repos/{REPO}/builds/1/restart"), &json!({})).await.unwrap();
+    let restarted =
+        beespace.admin().unwrap().post(&format!("/api/v1/repositories/{REPO}/builds/1/restart"), &json!({})).await.unwrap();
     assert!(restarted.status.is_success(), "{}", restarted.body);
     let again = beespace.wait_until_finished(REPO, 4).await.unwrap();
     assert_eq!((again.sha(), again.status), (first.sha(), Status::Success), "{again:#?}");
