@@ -290,7 +290,7 @@ impl Wire {
                     loop {
                         tokio::select! {
                             Ok(read @ 1..) = near.read(&mut asked) => {
-                                let is_look = asked[..read].windows(5).any(|part| part == b"/log ");
+                                let is_look = asked[..read].windows(5).any(|part| part == b"/log?");
                                 counted.looks.fetch_add(usize::from(is_look), Relaxed);
                                 far.write_all(&asked[..read]).await.unwrap();
                             }
