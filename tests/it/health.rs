@@ -83,7 +83,7 @@ async fn a_stuck_worker_is_named_until_its_next_heartbeat() {
     let response = client.get("/readyz").await.unwrap();
     assert_eq!(response.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(
-        response.body.contains("[-] workers: delivery, prepare, run, notice: no heartbeat for a minute; restart"),
+        response.body.contains("[-] workers: delivery, prepare, run, notice, schedule: no heartbeat for a minute; restart"),
         "{}",
         response.body
     );
@@ -93,7 +93,7 @@ async fn a_stuck_worker_is_named_until_its_next_heartbeat() {
     let stopping = CancellationToken::new();
     let _stop = stopping.clone().drop_guard();
     let guard = CLOCK.lock().await;
-    for queue in [Queue::Delivery, Queue::Prepare, Queue::Notice] {
+    for queue in [Queue::Delivery, Queue::Prepare, Queue::Notice, Queue::Schedule] {
         tokio::spawn(worker(&store, &app.heartbeats, queue, now).serve(stopping.clone()));
     }
     tokio::spawn(worker(&store, &app.heartbeats, Queue::Run, lock_clock).serve(stopping.clone()));
