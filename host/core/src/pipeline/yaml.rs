@@ -87,7 +87,7 @@ pub(super) fn parse(text: &str, problems: &mut Diagnostics, text_left: &mut usiz
         Ok(roots) => Some(roots),
         Err(Stop::Reported) => None,
         Err(Stop::Syntax(error)) => {
-            let (message, help) = yaml_error::explain(&error);
+            let (message, help) = yaml_error::explain(&error, MAX_DEPTH);
             let span = point(*error.marker());
             let code = if *error.kind() == ErrorKind::RecursionLimitExceeded { "too-large" } else { "yaml" };
             match help {

@@ -3,16 +3,18 @@
 use granit_parser::{ErrorKind, ScanError};
 
 use super::diagnostics::quote;
-use super::yaml::MAX_DEPTH;
 
 /// A message and its remedy.
 type Explanation = (String, Option<&'static str>);
 
 const QUOTE_IT: &str = "quote the text";
 
-/// The message for a syntax error, and its remedy.
-pub(super) fn explain(error: &ScanError) -> Explanation {
+/// The message for a syntax error, and its remedy. `depth` is the deepest nesting that is allowed.
+pub(super) fn explain(error: &ScanError, depth: usize) -> Explanation {
     let kind = error.kind();
+    if *kind == ErrorKind::RecursionLimitExceeded {
+        return (format!("lists and maps are nested deeper than {depth}"), None);
+    }
     let known = of_structure(kind).or_else(|| of_brackets(kind)).or_else(|| of_text(kind));
     known.unwrap_or_else(|| (format!("invalid YAML: {}", error.info()), None))
 }
@@ -42,7 +44,6 @@ fn of_structure(kind: &ErrorKind) -> Option<Explanation> {
         ErrorKind::InvalidQuotedScalarIndent | ErrorKind::InvalidFlowScalarIndent | ErrorKind::InvalidBlockScalarIndent => {
             ("a line of this text is not indented enough", Some("indent the text deeper than its key"))
         }
-        ErrorKind::RecursionLimitExceeded => return Some((format!("lists and maps are nested deeper than {MAX_DEPTH}"), None)),
         _ => return None,
     };
     Some((message.to_owned(), help))
