@@ -250,8 +250,8 @@ fn a_name_that_could_leave_its_directory_is_refused() {
 #[test]
 fn texts_of_a_payload_are_stored_with_a_bound() {
     let long = "x".repeat(1 << 20);
-    let mut payload = with_commit(push("refs/heads/main", OLD, NEW), NEW, &long);
-    payload["commits"] = json!(vec![payload["commits"][0].clone(); 1_000]);
+    let mut payload = with_commit(push("refs/heads/main", OLD, NEW), NEW, &long[..32 << 10]);
+    payload["commits"] = json!(vec![payload["commits"][0].clone(); 500]);
     payload["commits"][0]["author"] = json!({ "name": long, "email": long });
     payload["sender"]["username"] = json!(long);
     payload["compare_url"] = json!(format!("http://gogs/{long}"));
