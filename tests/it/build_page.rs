@@ -45,6 +45,7 @@ async fn a_policy_in_mode_shadow_is_shown_under_decisions_alone() {
     let page = page(&beespace).await;
     let (before, decisions) = page.split_once("aria-label=\"Decisions\"").unwrap();
     let (decisions, file) = decisions.split_once("aria-label=\"Pipeline file\"").unwrap();
+    let file = file.split("</section>").next().unwrap();
     assert!(decisions.contains(">denies</span>") && decisions.contains("<span class=\"tag\">shadow</span>"), "{decisions}");
     assert!(!before.contains("ghcr.io") && !before.contains("images"), "{before}");
     assert!(!file.contains("class=\"note") && !file.contains(" marked "), "{file}");

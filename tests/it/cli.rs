@@ -731,7 +731,7 @@ async fn files_are_checked_without_a_server() {
     let good = policy("images", "plugin = \"policy-images\"\nsettings = { repositories = [\"docker.io/*\"] }");
     write("right.toml", &format!("{GOGS}{good}"));
     let config = shell.run("config check --config right.toml").await;
-    assert!(config.code == 0 && config.stderr.contains("1 plugin binding"), "{config:?}");
+    assert!(config.code == 0 && config.stderr.contains("2 plugin bindings"), "policy-forks is bound by default: {config:?}");
     assert!(!shell.home.path().join("data").exists(), "a check leaves nothing behind");
 }
 

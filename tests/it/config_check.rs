@@ -34,7 +34,7 @@ grants = { hosts = ["http://127.0.0.1:1"], secrets = ["j"] }
         "beespace.toml:7: [[notifier]] \"bare\": the plugin needs `grants.secrets` (to use secrets): set grants = { secrets = ",
         "beespace.toml:10: [[notifier]] \"bare\": `settings`: `secret` is missing",
         "beespace.toml:10: [[notifier]] \"bare\": `settings.url`: `grants.hosts` does not contain https://hooks.example.org: add",
-        "beespace.toml:14: [[notifier]] \"unfit\": `settings.url`: http://127.0.0.1:1 has a loopback address, which `grants.hosts`",
+        "beespace.toml:14: [[notifier]] \"unfit\": `settings.url`: http://127.0.0.1:1 has a loopback address, which `grants",
         "beespace.toml:14: [[notifier]] \"unfit\": `settings.secret`: `grants.secrets` does not contain \"k\": add it",
     ] {
         assert!(messages.contains(expected), "{expected}\n{messages}");

@@ -33,8 +33,8 @@ fn the_configuration_with_every_key_is_read() {
 fn the_documented_variables_are_those_that_steps_receive() {
     let mut text =
         "# Variables of a step\n\nEvery step gets all of these environment variables; a variable without a value is empty.\n\
-                    `env` in the pipeline file may override `CI`. `BEESPACE` and all names that begin with `BEESPACE_` are reserved.\n\n\
-                    | variable | meaning | example |\n|---|---|---|\n"
+`env` in the pipeline file may override `CI`. `BEESPACE` and all names that begin with `BEESPACE_` are reserved.\n\n\
+| variable | meaning | example |\n|---|---|---|\n"
             .to_owned();
     for Variable { name, meaning, example, .. } in environment::VARIABLES {
         let example = if example.is_empty() { String::new() } else { format!("`{example}`") };

@@ -179,7 +179,7 @@ async fn a_full_store_refuses_writes_until_space_is_available() {
     };
     assert!(refused.iter().all(|delivery| delivery.status() == Some(503)), "{refused:?}");
     world.is_not_ready().await;
-    world.wait_for_page("/", "disk is full. Work continues by itself").await;
+    world.wait_for_page("/", "disk is full; work continues by itself").await;
 
     world.server.resize_disk("256m").await.unwrap();
     let is_ready = async || Ok(world.admin.get("/readyz").await?.status.is_success().then_some(()));
