@@ -200,6 +200,35 @@ fn the_text_of_all_files_together_is_limited() {
 }
 
 #[test]
+fn the_pairs_of_stages_that_need_each_other_are_bounded() {
+    let file = |cells: usize| {
+        let axis: String = (0..cells).map(|cell| format!("{cell},")).collect();
+        let pipeline = |name: &str, needs: &str| {
+            format!("name: {name}\n{needs}matrix: {{ axes: {{ x: [{axis}] }} }}\nsteps: [{{ name: s, image: x }}]\n")
+        };
+        format!("{}---\n{}", pipeline("a", ""), pipeline("b", "needs: [a]\n"))
+    };
+    let read = |cells| read_files(&[SourceFile { path: ".beespace.yml", bytes: file(cells).as_bytes() }]);
+    assert_eq!(read(141).unwrap().len(), 282);
+    let problems = read(142).unwrap_err();
+    assert!(problems[0].message.contains("more than 20000 pairs of stages"), "{problems:?}");
+}
+
+#[test]
+fn the_values_of_all_files_are_bounded_together() {
+    let list = format!("[{}]", vec!["a"; 1_000].join(","));
+    let step =
+        |number: usize| format!("  - {{ name: s{number}, image: x, args: {} }}\n", if number == 0 { "&a LIST" } else { "*a" });
+    let steps: String = (0..9).map(step).collect();
+    let text = format!("steps:\n{}", steps.replace("LIST", &list));
+    let names: Vec<String> = (0..6).map(|number| format!(".beespace/{number}.yml")).collect();
+    let files: Vec<SourceFile<'_>> = names.iter().map(|path| SourceFile { path, bytes: text.as_bytes() }).collect();
+    assert!(read_files(&files[..5]).is_ok());
+    let problems = read_files(&files).unwrap_err();
+    assert!(problems[0].message.starts_with("the files contain more than 50000 values"), "{problems:?}");
+}
+
+#[test]
 fn the_cells_of_all_matrices_together_are_limited() {
     let cells: String = (0..100).map(|cell| format!("{cell},")).collect();
     let file = |text: usize| {

@@ -32,28 +32,20 @@ pub(super) struct StageSecrets {
 
 impl StageSecrets {
     /// Decrypts the secrets that `names` contains. A repository's secret takes precedence over the instance's secret of the
-    /// same name; secrets of plugins are never opened. Names without a secret are left out. Untrusted code gets no value, but the
-    /// values are masked nevertheless.
+    /// same name; secrets of plugins are never opened. Names without a secret are left out. For untrusted code nothing is opened,
+    /// not even for the mask: masked output would confirm what the code guesses.
     ///
     /// `began`: when the stage started. Values that it may have got since then are masked, even if they were replaced.
     ///
     /// # Errors
     /// A secret that cannot be read or decrypted, as a reason for people.
     pub(super) fn open(app: &App, build: &Build, names: &BTreeSet<String>, began: Option<Timestamp>) -> Result<Self, Reason> {
-        let opened = Self::open_all(app, build, names, began);
-        if build.trust().permits_secrets() {
-            return opened;
+        let mut secrets = Self { repository: build.event.repository.name.to_string(), ..Self::default() };
+        if !build.trust().permits_secrets() {
+            return Ok(Self { are_withheld: true, ..secrets });
         }
-        // A value that cannot be opened is in no container.
-        let Self { values, also_masked, repository, .. } = opened.unwrap_or_default();
-        let also_masked = also_masked.into_iter().chain(values.into_values()).collect();
-        Ok(Self { are_withheld: true, also_masked, repository, ..Self::default() })
-    }
-
-    fn open_all(app: &App, build: &Build, names: &BTreeSet<String>, began: Option<Timestamp>) -> Result<Self, Reason> {
         let read = app.store.read().map_err(|error| unavailable(&error))?;
         let repository = SecretScope::Repository(build.event.repository.id);
-        let mut secrets = Self { repository: build.event.repository.name.to_string(), ..Self::default() };
         for name in names {
             for scope in [repository, SecretScope::Instance] {
                 if let Some(row) = read.secret(scope, name).map_err(|error| unavailable(&error))? {

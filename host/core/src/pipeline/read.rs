@@ -32,11 +32,11 @@ pub(super) struct Draft {
     pub(super) cells: Vec<Cell>,
 }
 
-/// Reads the documents of one file, with all problems of the file. `index` is its place among the files, `text_left` what the
-/// files of the build may still contain.
-pub(super) fn read_file(file: SourceFile<'_>, index: u16, text_left: &mut usize) -> (Diagnostics, Vec<Draft>) {
+/// Reads the documents of one file, with all problems of the file. `index` is its place among the files, `left` what the files
+/// of the build may still contain.
+pub(super) fn read_file(file: SourceFile<'_>, index: u16, left: &mut yaml::Budget) -> (Diagnostics, Vec<Draft>) {
     let mut problems = Diagnostics::new(file.path);
-    let roots = text(file.bytes, &mut problems).and_then(|text| yaml::parse(text, &mut problems, text_left));
+    let roots = text(file.bytes, &mut problems).and_then(|text| yaml::parse(text, &mut problems, left));
     let mut reader = Reader::new(problems);
     let Some(roots) = roots.map(without_empty) else { return (reader.diagnostics, Vec::new()) };
     if roots.is_empty() && reader.diagnostics.is_empty() {

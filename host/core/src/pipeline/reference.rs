@@ -159,7 +159,7 @@ pub fn json_schema() -> Json {
 #[must_use]
 pub fn documents_as_json(text: &str) -> Option<Vec<Json>> {
     let mut problems = Diagnostics::new("");
-    let roots = yaml::parse(text, &mut problems, &mut yaml::MAX_TEXT.clone())?;
+    let roots = yaml::parse(text, &mut problems, &mut yaml::Budget::OF_BUILD.clone())?;
     problems.is_empty().then(|| roots.iter().map(as_json).collect())
 }
 

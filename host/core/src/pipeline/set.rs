@@ -11,13 +11,15 @@ use super::needs::{cycle_message, cycles};
 use super::read::{Draft, read_file};
 use super::spans::{Place, Spans};
 use super::substitution::Path;
-use super::yaml::MAX_TEXT;
+use super::yaml::Budget;
 use crate::diagnostic::{Diagnostic, Span};
 
 /// Most stages of a build.
 pub const MAX_STAGES: usize = 1_000;
 /// Most steps of all stages of a build.
 pub const MAX_ALL_STEPS: usize = 5_000;
+/// Most pairs of stages of which one needs the other. Each end of a stage looks at all that wait for it.
+const MAX_EDGES: usize = 20_000;
 /// Most bytes of the normal forms of all cells together.
 const MAX_CELL_BYTES: usize = 16 << 20;
 /// Most diagnostics of all files together. A build's row has to hold them.
@@ -49,9 +51,9 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<ParsedPipeline, Vec<Diagnostic>>
 /// All problems of all files.
 pub fn read_files(files: &[SourceFile<'_>]) -> Result<Vec<ParsedPipeline>, Vec<Diagnostic>> {
     let mut problems = Vec::with_capacity(files.len());
-    let (mut drafts, mut text_left) = (Vec::new(), MAX_TEXT);
+    let (mut drafts, mut left) = (Vec::new(), Budget::OF_BUILD);
     for (file, index) in files.iter().zip(0..) {
-        let (diagnostics, read) = read_file(*file, index, &mut text_left);
+        let (diagnostics, read) = read_file(*file, index, &mut left);
         problems.push(diagnostics);
         drafts.extend(read);
     }
@@ -160,6 +162,8 @@ fn check_sizes(drafts: &[Draft], problems: &mut [Diagnostics]) {
         format!("the build has {count} stages; at most {MAX_STAGES} are allowed")
     } else if steps > MAX_ALL_STEPS {
         format!("the stages of the build have {steps} steps; at most {MAX_ALL_STEPS} are allowed")
+    } else if edges(drafts) > MAX_EDGES {
+        format!("the `needs` between pipelines order more than {MAX_EDGES} pairs of stages; each cell of a matrix is a stage")
     } else if drafts.iter().map(cell_bytes).sum::<usize>() > MAX_CELL_BYTES {
         format!("the cells of all matrices are larger than {} MiB together", MAX_CELL_BYTES >> 20)
     } else {
@@ -168,6 +172,17 @@ fn check_sizes(drafts: &[Draft], problems: &mut [Diagnostics]) {
     if let Some(first) = problems.first_mut() {
         first.add("too-large", None, message);
     }
+}
+
+/// The pairs of stages of which one needs the other.
+fn edges(drafts: &[Draft]) -> usize {
+    let stages: BTreeMap<&str, usize> =
+        drafts.iter().map(|draft| (draft.pipeline.name.as_str(), draft.cells.len().max(1))).collect();
+    let of = |draft: &Draft| {
+        let needed = draft.pipeline.needs.iter().filter_map(|need| stages.get(need.as_str()));
+        draft.cells.len().max(1).saturating_mul(needed.sum())
+    };
+    drafts.iter().map(of).fold(0, usize::saturating_add)
 }
 
 /// The bytes of the copies of a pipeline for its cells.

@@ -20,8 +20,21 @@ pub const MAX_DEPTH: usize = 32;
 pub const MAX_NODES: usize = 10_000;
 /// Most bytes of all scalars of all files of a build, after aliases are expanded.
 pub const MAX_TEXT: usize = 1024 * 1024;
+/// Most scalars, lists and maps of all files of a build. Every build keeps the location of each.
+pub(super) const MAX_ALL_NODES: usize = 50_000;
 /// Most bytes of one key.
 const MAX_KEY: usize = 256;
+
+/// What the files of a build may still contain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    pub(super) text: usize,
+    pub(super) nodes: usize,
+}
+
+impl Budget {
+    pub(super) const OF_BUILD: Self = Self { text: MAX_TEXT, nodes: MAX_ALL_NODES };
+}
 
 /// A scalar, list or map with its location. The root of an expanded alias is located at the alias, its parts at the anchor.
 #[derive(Debug, Clone)]
@@ -67,8 +80,8 @@ impl Node {
 }
 
 /// Parses the documents of `text`. `None` if an error stopped the parser. Errors that do not stop the parser are recorded beside
-/// the trees. `text_left` is what is left of [`MAX_TEXT`] for the files of a build; the scalars of this one are taken from it.
-pub(super) fn parse(text: &str, problems: &mut Diagnostics, text_left: &mut usize) -> Option<Vec<Node>> {
+/// the trees. What the file contains is taken from `left`.
+pub(super) fn parse(text: &str, problems: &mut Diagnostics, left: &mut Budget) -> Option<Vec<Node>> {
     let options = granit_parser::options! { emit_comments: false, emit_unresolved_aliases: true };
     let parser = Parser::new_from_str_with_options(text, options);
     let mut tree = TreeBuilder {
@@ -78,10 +91,10 @@ pub(super) fn parse(text: &str, problems: &mut Diagnostics, text_left: &mut usiz
         is_incomplete: false,
         nodes: 0,
         bytes: 0,
-        most: *text_left,
+        most: *left,
     };
     let documents = tree.documents();
-    *text_left = text_left.saturating_sub(tree.bytes);
+    *left = Budget { text: left.text.saturating_sub(tree.bytes), nodes: left.nodes.saturating_sub(tree.nodes) };
     match documents {
         Ok(_) if tree.is_incomplete => None,
         Ok(roots) => Some(roots),
@@ -124,8 +137,7 @@ struct TreeBuilder<'a, 'p> {
     is_incomplete: bool,
     nodes: usize,
     bytes: usize,
-    /// Most bytes.
-    most: usize,
+    most: Budget,
 }
 
 type Read<'a> = (Event<'a>, Span);
@@ -296,8 +308,13 @@ impl<'a> TreeBuilder<'a, '_> {
             self.diagnostics.add("too-large", span, message);
             return Err(Stop::Reported);
         }
-        if self.bytes > self.most {
-            let files = if self.most < MAX_TEXT { "files contain" } else { "file contains" };
+        if self.nodes > self.most.nodes {
+            let message = format!("the files contain more than {MAX_ALL_NODES} values (every use of an alias counts)");
+            self.diagnostics.add("too-large", span, message);
+            return Err(Stop::Reported);
+        }
+        if self.bytes > self.most.text {
+            let files = if self.most.text < MAX_TEXT { "files contain" } else { "file contains" };
             let message = format!("the {files} more than 1 MiB of text after aliases are expanded");
             self.diagnostics.add("too-large", span, message);
             return Err(Stop::Reported);
