@@ -6,15 +6,15 @@
 //! | [`limits`] | the limits of what a commit may cost |
 //! | [`tree_size`] | counts the files and bytes of a commit before git works on them |
 //! | [`fetch`] | fetches from the forge |
-//! | [`pins`] | finds the commit of a build, and keeps it as long as the build |
-//! | [`upkeep`] | the folder of a mirror: locks that are left over, garbage collection, removal |
+//! | [`pinned_commits`] | finds the commit of a build, and keeps it as long as the build |
+//! | [`mirror_dir`] | the folder of a mirror: locks that are left over, garbage collection, removal |
 //! | [`objects`] | reads files of a commit from its objects: without a checkout, without following symbolic links |
 //! | [`diff`] | the changes of a push: its base, changed paths and commits |
 //! | [`checkout`] | a working tree for a stage |
-//! | [`scratch`] | the directory of checkouts, and the space that stays free on its disk |
+//! | [`checkout_dir`] | the directory of checkouts, and the space that stays free on its disk |
 //! | [`merge`] | merges a pull request into its target |
 //! | [`history`] | the history of a checkout: its commits, refs and tags |
-//! | [`left_out`] | the parts of a commit that a checkout leaves out |
+//! | [`submodules_and_lfs`] | the parts of a commit that a checkout leaves out |
 //! | [`commit`] | resolves the commit of a build |
 //! | [`pipeline_file`] | reads the pipeline files of a commit |
 //! | [`change_set`] | the change of a build, for conditions and plugins |
