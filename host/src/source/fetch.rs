@@ -178,8 +178,8 @@ impl Mirror {
     /// # Errors
     /// [`SourceError`] if the ref cannot be removed.
     pub async fn forget_pull_request(&self, number: u64) -> Result<(), SourceError> {
-        // Removing a ref locks the file of packed refs, as a fetch does. The fetch of a pull request may take minutes, so the lock
-        // that pushes need is taken after it.
+        // Removing a ref locks the file of packed refs, as a fetch does. The fetch of a pull request may take minutes, so the
+        // lock that pushes need is taken after it.
         let _alone = self.state.pull_fetches.lock().await;
         let _no_fetch = self.state.fetches.lock().await;
         if !self.exists() {
