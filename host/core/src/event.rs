@@ -87,7 +87,7 @@ impl Claim {
     }
 }
 
-/// A repository as Gogs describes it when it is asked. What the body of a delivery claims about it is not believed.
+/// A repository as Gogs describes it when it is asked. The body of a delivery may claim anything about it, so nothing is taken from there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repository {
     pub id: RepositoryId,

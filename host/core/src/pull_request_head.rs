@@ -35,7 +35,7 @@ pub enum SourceBranch {
     Unreadable,
 }
 
-/// What is known at one look.
+/// The facts at one look for the head.
 #[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
     pub change: PullRequestChange,

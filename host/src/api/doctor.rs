@@ -178,7 +178,7 @@ fn plugin(plugin: &Plugin) -> Finding {
     Finding::ok(format!("plugin {}", plugin.binding), detail)
 }
 
-/// What becomes of untrusted code, unless the default policy decides about it.
+/// A finding about untrusted code, if the default policy does not decide about it.
 fn policy_for_forks(app: &App) -> Option<Finding> {
     let check = format!("policy {FORKS}");
     let binding = app.config.policies.iter().find(|policy| policy.plugin.name == FORKS)?;

@@ -46,7 +46,7 @@ impl fmt::Display for TokenSource {
 }
 
 impl TokenSource {
-    /// What to do if the server at `url` rejects the token.
+    /// The remedy if the server at `url` rejects the token.
     #[must_use]
     pub fn remedy(&self, url: &Url) -> String {
         match self {

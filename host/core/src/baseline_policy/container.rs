@@ -133,7 +133,7 @@ fn check_limits(site: &LocatedContainer<'_>, bounds: &StepBounds, findings: &mut
 /// Name, requested value, maximum, and the formatter of both values.
 type LimitRow = (&'static str, Option<u64>, Option<u64>, fn(u64) -> String);
 
-/// What gives a container access to the machine of the engine. Nothing in a pipeline file or a plugin can open it.
+/// Settings that give a container access to the engine's machine. No pipeline file and no plugin can permit them.
 fn check_host_access(site: &LocatedContainer<'_>, findings: &mut Findings) {
     let container = site.container;
     let mut deny = |rule: &str, key: &str, what: &str, remedy: &str| {

@@ -32,7 +32,7 @@ pub(super) fn findings(plan: &StepPlan, bounds: &StepBounds) -> Vec<Finding> {
         .collect()
 }
 
-/// What a step says about the secrets that its pipeline passes to it and that it does not get.
+/// The text of a step about secrets that its pipeline names and that untrusted code does not get.
 #[must_use]
 pub fn withheld_secrets(trust: Trust, secrets: &BTreeSet<String>) -> Option<Reason> {
     let names: Vec<&str> = secrets.iter().map(String::as_str).collect();

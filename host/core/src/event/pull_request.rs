@@ -36,7 +36,7 @@ pub struct SourceRepository {
     pub name: RepositoryName,
 }
 
-/// What happened to a pull request.
+/// The change of a pull request that Gogs reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PullRequestChange {

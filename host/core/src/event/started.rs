@@ -18,7 +18,7 @@ pub struct Manual {
     pub params: GivenParams,
 }
 
-/// What a started build builds.
+/// The revision that a person or a schedule has chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Revision {

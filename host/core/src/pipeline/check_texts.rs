@@ -22,7 +22,7 @@ const FIXED: [(&str, &str); 10] = [
     ("outputs", "the names of outputs must stand in the file"),
 ];
 
-/// What reads a text.
+/// The use of a text, which decides whether it may contain a substitution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TextUse {
     /// A shell runs it.

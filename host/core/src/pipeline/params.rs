@@ -29,7 +29,7 @@ pub struct Param {
     /// The value if none is given; `None`: whoever starts a build must give one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
-    /// What the param means, for people.
+    /// The meaning of the param, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
 }

@@ -18,7 +18,7 @@ const VERSION: &str = "1";
 /// Most labels of a pipeline.
 const MAX_LABELS: usize = 32;
 
-/// What an instance has for pipelines.
+/// The platform and labels of an instance's engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Available<'a> {
     /// Operating system and architecture as container engines name them: `linux/amd64`.

@@ -245,7 +245,7 @@ pub(super) fn paths(text: &str) -> Vec<Result<Path, PathError>> {
 pub struct Values(BTreeMap<Path, String>);
 
 impl Values {
-    /// What an event states. `sha` is the commit that is built, `number` the number of the build.
+    /// The facts of an event. `sha` is the commit that is built, `number` the number of the build.
     #[must_use]
     pub fn of_event(event: &Event, sha: Option<&Sha>, number: Option<u64>) -> Self {
         let name = &event.repository.name;

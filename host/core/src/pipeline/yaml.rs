@@ -25,7 +25,7 @@ pub(super) const MAX_ALL_NODES: usize = 50_000;
 /// Most bytes of one key.
 const MAX_KEY: usize = 256;
 
-/// What the files of a build may still contain.
+/// The remaining budget of a build's files.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget {
     pub(super) text: usize,
