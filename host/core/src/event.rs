@@ -87,7 +87,8 @@ impl Claim {
     }
 }
 
-/// A repository as Gogs describes it when it is asked. The body of a delivery may claim anything about it, so nothing is taken from there.
+/// A repository as Gogs describes it when it is asked. The body of a delivery may claim anything about it, so nothing is taken
+/// from there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repository {
     pub id: RepositoryId,
